@@ -1,0 +1,8 @@
+//! The pure core of Sluicegate.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod pipeline;
+pub mod resp;
