@@ -4,5 +4,7 @@
 
 extern crate alloc;
 
+pub mod limits;
 pub mod pipeline;
 pub mod resp;
+pub mod settings;

@@ -1,0 +1,56 @@
+//! Every bound of the core: its name, unit, default, and how it relates to the others.
+
+/// One mebibyte, in bytes.
+pub const MIB: usize = 1024 * 1024;
+
+/// Bytes appended to one replica's output in one turn; at least one frame is always appended, however large.
+pub const PUMP_BYTES_MAX: usize = 256 * 1024;
+/// Default of `limits.replica_output`: unsent bytes that one replica may have; refill pauses at half of it.
+pub const REPLICA_OUTPUT_BYTES: usize = 4 * MIB;
+/// Default of `limits.stalled_for`: a replica that takes no byte for this long while output waits is closed. Milliseconds.
+pub const REPLICA_STALLED_MS: u64 = 60_000;
+/// Default of `backlog.memory`: bytes of stream kept for each view.
+pub const BACKLOG_BYTES: usize = 64 * MIB;
+/// The smallest backlog that can be configured: one turn of the pump must fit several times.
+pub const BACKLOG_BYTES_MIN: usize = MIB;
+/// Default of `limits.frame`: the largest single command that a view with plugins takes. Redis clients may send bulks of 512 MiB.
+pub const FRAME_BYTES_MAX: usize = 544 * MIB;
+/// The most arguments in one frame (what redis 6.2 takes from its primary).
+pub const FRAME_ARGS_MAX: usize = 1024 * 1024;
+/// Default of `limits.transaction`: the view's bytes of one MULTI…EXEC that are held until its EXEC.
+pub const TRANSACTION_BYTES_MAX: usize = 64 * MIB;
+/// Default of `upstream.timeout`: silence after which a link counts as dead, as `repl-timeout`. Milliseconds.
+pub const LINK_TIMEOUT_MS: u64 = 60_000;
+/// The whole handshake of a replica, from accept to PSYNC. Milliseconds.
+pub const HANDSHAKE_MS: u64 = 30_000;
+/// Unanswered bytes that an unauthenticated or handshaking peer may have us keep.
+pub const HANDSHAKE_BYTES_MAX: usize = 64 * 1024;
+/// A line of the upstream's handshake, as real replicas limit it.
+pub const REPLY_LINE_BYTES_MAX: usize = 1024;
+/// The upstream's INFO reply is refused above this.
+pub const INFO_REPLY_BYTES_MAX: usize = 256 * 1024;
+/// Default of `upstream.backoff.min`. Milliseconds.
+pub const BACKOFF_MIN_MS: u64 = 200;
+/// Default of `upstream.backoff.max`. Milliseconds.
+pub const BACKOFF_MAX_MS: u64 = 10_000;
+/// Acknowledgements go upstream, and keepalive newlines to waiting replicas, this often. Milliseconds.
+pub const ACK_EVERY_MS: u64 = 1_000;
+/// A view that sent nothing for this long sends a PING, as `repl-ping-replica-period`. Milliseconds.
+pub const PING_EVERY_MS: u64 = 10_000;
+/// Default of `max_replicas`: replicas of one view.
+pub const REPLICAS_MAX: usize = 64;
+/// Snapshot bytes received but not yet on disk: above it the upstream is not read.
+pub const SPOOL_UNWRITTEN_BYTES_MAX: usize = 4 * MIB;
+/// Snapshots shipped at once, over all views; further replicas wait with keepalives.
+pub const SHIPS_MAX: usize = 8;
+/// How long a replica that does not name its version is asked for it (by INFO on its announced port). Milliseconds.
+pub const PROBE_MS: u64 = 1_000;
+
+const _: () = {
+    assert!(PUMP_BYTES_MAX * 2 <= REPLICA_OUTPUT_BYTES, "a refill must fit into the half that stays free");
+    assert!(REPLICA_OUTPUT_BYTES <= BACKLOG_BYTES, "a stalled replica's output is smaller than what it may come back for");
+    assert!(PUMP_BYTES_MAX * 4 <= BACKLOG_BYTES_MIN, "even the smallest backlog outlives a few turns of the pump");
+    assert!(BACKOFF_MIN_MS < BACKOFF_MAX_MS);
+    assert!(ACK_EVERY_MS * 10 < LINK_TIMEOUT_MS, "several acknowledgements may be lost before a link counts as dead");
+    assert!(PING_EVERY_MS * 3 < LINK_TIMEOUT_MS, "a replica hears of us well before it gives up");
+};

@@ -1,0 +1,124 @@
+//! What the operator decided, as the core needs it: plain data, valid by construction of the shell.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::limits;
+
+/// The primary to follow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamSettings {
+    /// Host name or address, as shown by INFO and ROLE.
+    pub host: String,
+    /// Port, as shown by INFO and ROLE.
+    pub port: u16,
+    /// ACL user; `None` sends `AUTH password` alone.
+    pub username: Option<String>,
+    /// Password; `None` sends no AUTH.
+    pub password: Option<String>,
+    /// `REPLCONF listening-port`: where Sentinel and the primary's INFO will look for us.
+    pub announce_port: u16,
+    /// `REPLCONF version`: the server version that we claim towards Valkey, which picks its snapshot version by it.
+    pub announce_version: String,
+    /// Silence after which the link counts as dead. Milliseconds.
+    pub timeout_ms: u64,
+    /// First delay before a new attempt; doubles up to the maximum. Milliseconds.
+    pub backoff_min_ms: u64,
+    /// Longest delay before a new attempt. Milliseconds.
+    pub backoff_max_ms: u64,
+}
+
+impl UpstreamSettings {
+    /// The defaults, for a primary at `host:port`.
+    pub fn new(host: &str, port: u16) -> Self {
+        Self {
+            host: host.into(),
+            port,
+            username: None,
+            password: None,
+            announce_port: 0,
+            announce_version: "9.1.0".into(),
+            timeout_ms: limits::LINK_TIMEOUT_MS,
+            backoff_min_ms: limits::BACKOFF_MIN_MS,
+            backoff_max_ms: limits::BACKOFF_MAX_MS,
+        }
+    }
+}
+
+/// One view of the primary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ViewSettings {
+    /// The view's name in logs and INFO.
+    pub name: String,
+    /// The first listening port, as shown by INFO.
+    pub port: u16,
+    /// Names of the plugins, in order. Empty: the view relays the primary's own history.
+    pub pipeline: Vec<String>,
+    /// Bytes of stream kept for replicas that come back.
+    pub backlog_bytes: usize,
+    /// Unsent bytes that one replica may have.
+    pub replica_output_bytes: usize,
+    /// How long a replica may take no byte while output waits. Milliseconds.
+    pub stalled_ms: u64,
+    /// The largest single command that a view with plugins takes. Bytes.
+    pub frame_bytes_max: usize,
+    /// The view's bytes of one MULTI…EXEC that are held until its EXEC.
+    pub transaction_bytes_max: usize,
+    /// Replicas at once.
+    pub replicas_max: usize,
+    /// `false` permits plugins whose failures drop or pass frames: the view may then differ from the primary's truth.
+    pub exact: bool,
+    /// What a replica that does not tell its version, and cannot be asked, is taken for.
+    pub unknown_replica: UnknownReplica,
+}
+
+/// What to do with a replica whose version is neither announced nor found out by asking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UnknownReplica {
+    /// Serve it: the operator knows what is attached.
+    #[default]
+    Accept,
+    /// Refuse it with an error.
+    Refuse,
+}
+
+impl ViewSettings {
+    /// The defaults, for a view without plugins.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            port: 0,
+            pipeline: Vec::new(),
+            backlog_bytes: limits::BACKLOG_BYTES,
+            replica_output_bytes: limits::REPLICA_OUTPUT_BYTES,
+            stalled_ms: limits::REPLICA_STALLED_MS,
+            frame_bytes_max: limits::FRAME_BYTES_MAX,
+            transaction_bytes_max: limits::TRANSACTION_BYTES_MAX,
+            replicas_max: limits::REPLICAS_MAX,
+            exact: true,
+            unknown_replica: UnknownReplica::Accept,
+        }
+    }
+}
+
+/// Someone who may connect to the view ports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// The ACL user name; `default` for `AUTH password` alone.
+    pub name: String,
+    /// SHA-256 of the password.
+    pub password_sha256: [u8; 32],
+}
+
+/// Everything that the core is told at its start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The primary to follow.
+    pub upstream: UpstreamSettings,
+    /// The views that are served.
+    pub views: Vec<ViewSettings>,
+    /// Who may connect; empty: everybody.
+    pub users: Vec<User>,
+    /// Version of the program, as shown by INFO.
+    pub version: String,
+}
