@@ -1,0 +1,313 @@
+//! The layout of every value type, and a machine that walks a value without holding it.
+//!
+//! A layout is a short row of [`Op`]s. Only lengths, string heads and fixed fields are looked at; the blobs inside (listpacks,
+//! ziplists and the like) stay closed. The machine stops wherever the bytes end and goes on where it stopped.
+
+use super::Family;
+use super::cursor::{Cursor, Stop};
+use super::error::Defect;
+
+/// One step of a layout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Op {
+    /// A string in any encoding.
+    Text,
+    /// A length, or a number written as one.
+    Number,
+    /// This many bytes.
+    Fixed(u8),
+    /// A score in text: a byte of length and as many characters; 253, 254 and 255 stand for NaN and the infinities.
+    Score,
+    /// A length: the next so many steps are taken that often.
+    Times(u8),
+    /// The number 2: module data calls what follows an unsigned number.
+    Unsigned,
+    /// Module-encoded data up to its end mark.
+    Module,
+}
+
+use Op::{Fixed, Module, Number, Score, Text, Times, Unsigned};
+
+/// A string, or any type that is one blob.
+const BLOB: &[Op] = &[Text];
+const LIST: &[Op] = &[Times(1), Text];
+const SCORES: &[Op] = &[Times(2), Text, Score];
+const BINARY_SCORES: &[Op] = &[Times(2), Text, Fixed(8)];
+const HASH: &[Op] = &[Times(2), Text, Text];
+/// Nodes: how the node is stored, and the node.
+const QUICKLIST_2: &[Op] = &[Times(2), Number, Text];
+/// Valkey 9: field, value, expiry in absolute milliseconds or -1.
+const HASH_2: &[Op] = &[Times(3), Text, Text, Fixed(8)];
+/// Redis 7.4: the smallest expiry, then for each field its expiry relative to it, field, value.
+const HASH_EXPIRY: &[Op] = &[Fixed(8), Times(3), Number, Text, Text];
+const HASH_EXPIRY_BLOB: &[Op] = &[Fixed(8), Text];
+/// The module's id, then its data.
+const MODULE_2: &[Op] = &[Number, Module];
+/// The module's id, when to load it (before or after the keys), then its data.
+pub(super) const MODULE_AUX: &[Op] = &[Number, Unsigned, Number, Module];
+/// The name of the job, then the first and last slot of each range.
+pub(super) const SLOT_IMPORT: &[Op] = &[Text, Times(2), Number, Number];
+
+/// A stream: nodes; length and last id; then groups, each with its name and last id, its pending entries (id, time of
+/// delivery, count of deliveries), and its consumers (name, time last seen, ids pending).
+const STREAM: &[Op] = &[
+    Times(2),
+    Text,
+    Text,
+    Number,
+    Number,
+    Number,
+    Times(11),
+    Text,
+    Number,
+    Number,
+    Times(2),
+    Fixed(24),
+    Number,
+    Times(4),
+    Text,
+    Fixed(8),
+    Times(1),
+    Fixed(16),
+];
+/// Adds first id, largest deleted id and the count of all entries ever added; to a group, the count of entries read.
+const STREAM_2: &[Op] = &[
+    Times(2),
+    Text,
+    Text,
+    Number,
+    Number,
+    Number,
+    Number,
+    Number,
+    Number,
+    Number,
+    Number,
+    Times(12),
+    Text,
+    Number,
+    Number,
+    Number,
+    Times(2),
+    Fixed(24),
+    Number,
+    Times(4),
+    Text,
+    Fixed(8),
+    Times(1),
+    Fixed(16),
+];
+/// Adds to a consumer the time when it was last active.
+const STREAM_3: &[Op] = &[
+    Times(2),
+    Text,
+    Text,
+    Number,
+    Number,
+    Number,
+    Number,
+    Number,
+    Number,
+    Number,
+    Number,
+    Times(12),
+    Text,
+    Number,
+    Number,
+    Number,
+    Times(2),
+    Fixed(24),
+    Number,
+    Times(4),
+    Text,
+    Fixed(16),
+    Times(1),
+    Fixed(16),
+];
+
+/// The layout of value type `kind`, or `None` if the type is unknown in `family`.
+#[inline]
+pub(super) fn layout(family: Family, kind: u8) -> Option<&'static [Op]> {
+    Some(match kind {
+        0 | 9..=13 | 16 | 17 | 20 => BLOB,
+        1 | 2 | 14 => LIST,
+        3 => SCORES,
+        4 => HASH,
+        5 => BINARY_SCORES,
+        7 => MODULE_2,
+        15 => STREAM,
+        18 => QUICKLIST_2,
+        19 => STREAM_2,
+        21 => STREAM_3,
+        22 if family == Family::Valkey => HASH_2,
+        24 if family == Family::Redis => HASH_EXPIRY,
+        25 if family == Family::Redis => HASH_EXPIRY_BLOB,
+        _ => return None,
+    })
+}
+
+/// How deep [`Op::Times`] is nested at most: the ids pending for the consumers of the groups of a stream.
+const DEPTH: usize = 3;
+
+/// A repetition that is under way.
+#[derive(Debug, Clone, Copy, Default)]
+struct Loop {
+    /// How often the steps are still to be taken, the time under way included.
+    left: u64,
+    first: usize,
+    end: usize,
+}
+
+/// A walk through one value at a time, which can stop after any byte.
+#[derive(Debug, Default)]
+pub(super) struct Walk {
+    layout: &'static [Op],
+    /// The next step.
+    next: usize,
+    /// Bytes of a string or fixed field that are still to pass.
+    owed: u64,
+    loops: [Loop; DEPTH],
+    depth: usize,
+}
+
+impl Walk {
+    /// Begins with a value of this layout. What is left of the value before it is forgotten.
+    #[inline]
+    pub(super) fn begin(&mut self, layout: &'static [Op]) {
+        (self.layout, self.next, self.owed, self.depth) = (layout, 0, 0, 0);
+    }
+
+    /// Whether the value has ended.
+    #[inline]
+    pub(super) fn is_done(&self) -> bool {
+        self.owed == 0 && self.next >= self.layout.len()
+    }
+
+    /// Walks on and returns how many bytes of `window` belong to the value. Stops short only if not one byte passed.
+    pub(super) fn go(&mut self, window: &[u8]) -> Result<usize, Stop> {
+        let mut at = 0;
+        loop {
+            if self.owed > 0 {
+                let here = usize::try_from(self.owed).unwrap_or(usize::MAX).min(window.len() - at);
+                at += here;
+                self.owed -= here as u64;
+                if self.owed > 0 {
+                    return if at > 0 { Ok(at) } else { Err(Stop::Short(1)) };
+                }
+            }
+            let Some(&op) = self.layout.get(self.next) else { return Ok(at) };
+            let mut cursor = Cursor::new(window, at);
+            match self.step(op, &mut cursor) {
+                Ok(()) => at = cursor.at(),
+                Err(Stop::Short(_)) if at > 0 => return Ok(at),
+                Err(stop) => return Err(stop),
+            }
+        }
+    }
+
+    /// Takes one step. A step that stops has changed nothing.
+    #[inline]
+    fn step(&mut self, op: Op, cursor: &mut Cursor<'_>) -> Result<(), Stop> {
+        match op {
+            Text => self.owed = cursor.string()?.tail(),
+            Number => _ = cursor.length()?,
+            Fixed(bytes) => self.owed = u64::from(bytes),
+            Score => self.owed = u64::from(Some(cursor.byte()?).filter(|&length| length < 253).unwrap_or(0)),
+            Times(steps) => {
+                let left = cursor.length()?;
+                self.repeat(left, usize::from(steps));
+                return Ok(());
+            }
+            Unsigned => match cursor.length()? {
+                2 => {}
+                other => return Err(cursor.bad(Defect::ModuleData(other))),
+            },
+            Module => match cursor.length()? {
+                0 => {}
+                more => return self.module_item(more, cursor),
+            },
+        }
+        self.next += 1;
+        self.close_loops();
+        Ok(())
+    }
+
+    /// One item of module-encoded data; the step that reads such items stays where it is.
+    fn module_item(&mut self, code: u64, cursor: &mut Cursor<'_>) -> Result<(), Stop> {
+        match code {
+            1 | 2 => _ = cursor.length()?,
+            3 => self.owed = 4,
+            4 => self.owed = 8,
+            5 => self.owed = cursor.string()?.tail(),
+            other => return Err(cursor.bad(Defect::ModuleData(other))),
+        }
+        Ok(())
+    }
+
+    /// Begins a repetition of the `steps` behind the current one.
+    #[inline]
+    fn repeat(&mut self, left: u64, steps: usize) {
+        let first = self.next + 1;
+        let end = first + steps;
+        if left == 0 {
+            self.next = end;
+            self.close_loops();
+        } else if let Some(place) = self.loops.get_mut(self.depth) {
+            *place = Loop { left, first, end };
+            self.depth += 1;
+            self.next = first;
+        }
+    }
+
+    /// Goes back to the first step of a repetition at its end, or leaves it, and then perhaps the one around it.
+    #[inline]
+    fn close_loops(&mut self) {
+        while let Some(inner) = self.depth.checked_sub(1).and_then(|inner| self.loops.get_mut(inner)) {
+            if self.next != inner.end {
+                return;
+            }
+            inner.left -= 1;
+            if inner.left > 0 {
+                self.next = inner.first;
+                return;
+            }
+            self.depth -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every repetition must end inside its layout and inside the one around it, no deeper than the machine's stack.
+    #[test]
+    fn every_layout_is_well_nested() {
+        let layouts = (0..=255).flat_map(|kind| [Family::Redis, Family::Valkey].map(|family| layout(family, kind)));
+        for layout in layouts.flatten().chain([MODULE_AUX, SLOT_IMPORT]) {
+            let mut ends = alloc::vec::Vec::new();
+            for (at, op) in layout.iter().enumerate() {
+                while ends.last() == Some(&at) {
+                    ends.pop();
+                }
+                if let Times(steps) = op {
+                    let end = at + 1 + usize::from(*steps);
+                    assert!(end <= *ends.last().unwrap_or(&layout.len()), "{layout:?}");
+                    ends.push(end);
+                    assert!(ends.len() <= DEPTH, "{layout:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn types_that_differ_between_the_families_are_known_in_one_only() {
+        assert!(layout(Family::Redis, 22).is_none() && layout(Family::Valkey, 22).is_some());
+        for kind in [24, 25] {
+            assert!(layout(Family::Redis, kind).is_some() && layout(Family::Valkey, kind).is_none());
+        }
+        for kind in [6, 8, 23, 26, 27, 28, 150] {
+            assert!(layout(Family::Redis, kind).is_none() && layout(Family::Valkey, kind).is_none());
+        }
+    }
+}

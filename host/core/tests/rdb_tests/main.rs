@@ -1,0 +1,7 @@
+//! Stories about snapshots: as they arrive, as views are made of them, as real servers write them.
+
+mod properties;
+mod rewrite;
+mod servers;
+mod support;
+mod walk;
