@@ -25,6 +25,8 @@ pub const LINK_TIMEOUT_MS: u64 = 60_000;
 pub const HANDSHAKE_MS: u64 = 30_000;
 /// Unanswered bytes that an unauthenticated or handshaking peer may have us keep.
 pub const HANDSHAKE_BYTES_MAX: usize = 64 * 1024;
+/// Answers that a link may leave unread before it is closed.
+pub const ANSWERS_BYTES_MAX: usize = MIB;
 /// A line of the upstream's handshake, as real replicas limit it.
 pub const REPLY_LINE_BYTES_MAX: usize = 1024;
 /// The upstream's INFO reply is refused above this.

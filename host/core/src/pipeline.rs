@@ -220,3 +220,24 @@ pub trait Pipeline: Send {
     /// What is known of the pipeline in advance.
     fn traits(&self) -> Traits;
 }
+
+/// No plugin at all: every key and every frame is kept as it is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct KeepAll;
+
+impl Pipeline for KeepAll {
+    fn keys(&mut self, batch: &KeyBatch, answers: &mut Answers) -> Result<(), PluginFault> {
+        answers.keep_all(batch.len());
+        Ok(())
+    }
+
+    fn frames(&mut self, batch: &FrameBatch, keep: &mut Vec<bool>) -> Result<(), PluginFault> {
+        keep.clear();
+        keep.resize(batch.commands.len(), true);
+        Ok(())
+    }
+
+    fn traits(&self) -> Traits {
+        Traits { db_independent: true, decides_frames: false, inexact: false }
+    }
+}

@@ -1,0 +1,165 @@
+//! The recent part of a history, kept in memory within a byte budget and shared with every reader.
+//!
+//! Order that always holds: `start ≤ every cursor that is still served ≤ end`. The backlog does not know its readers: when
+//! it trims, a reader whose place is gone finds out at its next [`Backlog::read`].
+
+use alloc::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::rope::Rope;
+
+/// What one kept piece costs beside its bytes.
+const PIECE_OVERHEAD_BYTES: usize = 64;
+
+#[derive(Debug)]
+struct Piece {
+    /// Offset before the first byte.
+    start: u64,
+    bytes: Bytes,
+}
+
+/// The kept end of one history.
+#[derive(Debug)]
+pub struct Backlog {
+    pieces: VecDeque<Piece>,
+    /// Bytes of the history before the first kept one.
+    start: u64,
+    /// Bytes of the history in all. `start ≤ end`.
+    end: u64,
+    /// What the kept pieces cost. At most `budget`, but for the newest piece, which is always kept.
+    cost: usize,
+    budget: usize,
+}
+
+impl Backlog {
+    /// An empty backlog at `offset`, which will keep `budget` bytes.
+    pub fn new(offset: u64, budget: usize) -> Self {
+        Self { pieces: VecDeque::new(), start: offset, end: offset, cost: 0, budget }
+    }
+
+    /// Offset before the oldest kept byte.
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// Offset after the newest byte.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// The configured budget in bytes.
+    pub fn budget(&self) -> usize {
+        self.budget
+    }
+
+    /// Empties the backlog and lets it begin at `offset`.
+    pub fn restart(&mut self, offset: u64) {
+        *self = Self::new(offset, self.budget);
+    }
+
+    /// Appends what is next in the history.
+    pub fn append(&mut self, rope: &mut Rope) {
+        for bytes in rope.drain() {
+            let start = self.end;
+            self.end += bytes.len() as u64;
+            self.cost += bytes.len() + PIECE_OVERHEAD_BYTES;
+            self.pieces.push_back(Piece { start, bytes });
+        }
+        self.trim();
+    }
+
+    /// Takes back everything behind `offset`: bytes that turned out not to belong to the history.
+    pub fn truncate(&mut self, offset: u64) {
+        if offset < self.start {
+            // Nothing that is kept lies before it: what comes next is the byte behind `offset` all the same.
+            return self.restart(offset);
+        }
+        while let Some(last) = self.pieces.back_mut() {
+            if last.start >= offset {
+                self.cost -= last.bytes.len() + PIECE_OVERHEAD_BYTES;
+                self.pieces.pop_back();
+                continue;
+            }
+            let keep = (offset - last.start) as usize;
+            if keep < last.bytes.len() {
+                self.cost -= last.bytes.len() - keep;
+                last.bytes.truncate(keep);
+            }
+            break;
+        }
+        self.end = self.end.min(offset);
+    }
+
+    /// The bytes from `offset` on, at most `max` of them and at most to the end of a piece. Empty at the end; `None` where
+    /// they are no longer kept, or not there yet.
+    pub fn read(&self, offset: u64, max: usize) -> Option<Bytes> {
+        if offset < self.start || offset > self.end {
+            return None;
+        }
+        let index = self.pieces.partition_point(|piece| piece.start + piece.bytes.len() as u64 <= offset);
+        let Some(piece) = self.pieces.get(index) else { return Some(Bytes::new()) };
+        let from = (offset - piece.start) as usize;
+        let to = piece.bytes.len().min(from.saturating_add(max));
+        Some(piece.bytes.slice(from..to))
+    }
+
+    fn trim(&mut self) {
+        while self.cost > self.budget && self.pieces.len() > 1 {
+            if let Some(piece) = self.pieces.pop_front() {
+                self.cost -= piece.bytes.len() + PIECE_OVERHEAD_BYTES;
+                self.start = piece.start + piece.bytes.len() as u64;
+            }
+        }
+        debug_assert!(self.start <= self.end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill(backlog: &mut Backlog, pieces: &[&[u8]]) {
+        for piece in pieces {
+            let mut rope = Rope::default();
+            rope.write(piece);
+            backlog.append(&mut rope);
+        }
+    }
+
+    #[test]
+    fn a_reader_gets_every_byte_once_whatever_the_pieces() {
+        let mut backlog = Backlog::new(10, 1000);
+        fill(&mut backlog, &[b"abc", b"d", b"efgh"]);
+        let (mut at, mut got) = (10, alloc::vec::Vec::new());
+        while at < backlog.end() {
+            let bytes = backlog.read(at, 2).unwrap();
+            got.extend_from_slice(&bytes);
+            at += bytes.len() as u64;
+        }
+        assert_eq!(got, b"abcdefgh");
+        assert_eq!(backlog.read(18, 5).unwrap().len(), 0);
+        assert_eq!(backlog.read(19, 5), None);
+        assert_eq!(backlog.read(9, 5), None);
+    }
+
+    #[test]
+    fn the_oldest_goes_first_and_the_newest_always_stays() {
+        let mut backlog = Backlog::new(0, 200);
+        fill(&mut backlog, &[&[1; 50], &[2; 50], &[3; 500]]);
+        assert_eq!((backlog.start(), backlog.end()), (100, 600));
+        assert_eq!(backlog.read(99, 1), None);
+        assert_eq!(backlog.read(100, 1).unwrap(), &[3][..]);
+    }
+
+    #[test]
+    fn what_is_taken_back_can_be_written_anew() {
+        let mut backlog = Backlog::new(0, 1000);
+        fill(&mut backlog, &[b"abcdef", b"ghi"]);
+        backlog.truncate(4);
+        fill(&mut backlog, &[b"XY"]);
+        assert_eq!(backlog.end(), 6);
+        assert_eq!(backlog.read(0, 10).unwrap(), &b"abcd"[..]);
+        assert_eq!(backlog.read(4, 10).unwrap(), &b"XY"[..]);
+    }
+}

@@ -1,0 +1,354 @@
+//! The machine: it owns every state, takes what happened and says what must be done.
+//!
+//! One door in ([`Machine::handle`]), one door out ([`Machine::poll_output`] and the outboxes). The shell's turn is always
+//! the same: hand in events, call [`Machine::pump`], do what [`Machine::poll_output`] says until it says nothing, write what
+//! the outboxes hold, sleep at most until [`Machine::next_wakeup`].
+
+mod admin;
+mod clock;
+mod commands;
+mod follow;
+mod ship;
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::command::Table;
+use crate::contract::{Input, Level, LinkId, Note, Now, Output, SpoolId};
+use crate::fault::Fault;
+use crate::frame::Scanner;
+use crate::limits;
+use crate::outbox::Outbox;
+use crate::pipeline::Pipeline;
+use crate::position::ReplId;
+use crate::rdb::Summary;
+use crate::replica::{Phase, Replica};
+use crate::rope::Rope;
+use crate::settings::Settings;
+use crate::snapshot::Framing;
+use crate::upstream::{self, Upstream};
+use crate::view::View;
+
+/// The place in the primary's history.
+#[derive(Debug)]
+struct Follow {
+    id: ReplId,
+    scanner: Scanner,
+    /// Behind the last whole frame outside any transaction: what is acknowledged. `applied ≤ read`.
+    applied: u64,
+    /// Behind the last byte that was read: where the stream goes on.
+    read: u64,
+    /// The database selected at `applied`.
+    applied_db: u32,
+    db: u32,
+    in_transaction: bool,
+}
+
+/// A snapshot on its way from the primary.
+#[derive(Debug)]
+struct Arriving {
+    id: SpoolId,
+    framing: Framing,
+    received: u64,
+    unwritten: usize,
+    started: u64,
+    noted: u64,
+}
+
+/// The snapshot that the current segment began with.
+#[derive(Debug)]
+struct Spooled {
+    id: SpoolId,
+    summary: Summary,
+    since: u64,
+}
+
+/// Counters for INFO.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Snapshots taken from the primary.
+    pub upstream_full_syncs: u64,
+    /// Times that the primary let us go on.
+    pub upstream_partial_syncs: u64,
+    /// Links accepted on view ports.
+    pub accepted: u64,
+    /// Commands answered on view ports.
+    pub commands: u64,
+    /// Replicas that were given a snapshot.
+    pub sync_full: u64,
+    /// Replicas that went on where they were.
+    pub sync_partial_ok: u64,
+    /// Replicas that could not go on where they were.
+    pub sync_partial_err: u64,
+}
+
+/// All of the state.
+pub struct Machine {
+    settings: Settings,
+    table: Arc<Table>,
+    entropy: Box<dyn FnMut() -> [u8; 20] + Send>,
+    run_id: ReplId,
+    now: Now,
+    started: Now,
+    upstream: Upstream,
+    up_link: Option<LinkId>,
+    up_out: Outbox,
+    follow: Option<Follow>,
+    /// Why the next attempt asks for a snapshot although the stream could go on.
+    fresh_wanted: Option<String>,
+    last_fresh: Option<u64>,
+    full_sync_cause: &'static str,
+    /// The history and offset that the primary promised a snapshot of.
+    promised: Option<(ReplId, u64)>,
+    arriving: Option<Arriving>,
+    spooled: Option<Spooled>,
+    next_spool: u64,
+    views: Vec<View>,
+    /// For each view: the end of its stream when that last moved, and when. Milliseconds.
+    quiet_since: Vec<(u64, u64)>,
+    replicas: BTreeMap<LinkId, Replica>,
+    outputs: VecDeque<Output>,
+    scratch: Rope,
+    stats: Stats,
+    ticked: u64,
+    acked: u64,
+    stopping: bool,
+}
+
+impl Machine {
+    /// A machine that follows `settings.upstream`. `pipelines` has an entry a view; `entropy` gives random bytes.
+    pub fn new(
+        settings: Settings,
+        mut pipelines: Vec<Option<Box<dyn Pipeline>>>,
+        mut entropy: Box<dyn FnMut() -> [u8; 20] + Send>,
+        now: Now,
+    ) -> Self {
+        let table = Arc::new(Table::builtin());
+        pipelines.resize_with(settings.views.len(), || None);
+        let views: Vec<View> = settings
+            .views
+            .iter()
+            .zip(pipelines)
+            .map(|(view, pipeline)| View::new(view.clone(), table.clone(), pipeline, ReplId::from_entropy(entropy())))
+            .collect();
+        Self {
+            upstream: Upstream::new(settings.upstream.clone()),
+            run_id: ReplId::from_entropy(entropy()),
+            quiet_since: views.iter().map(|_| (0, now.mono_ms)).collect(),
+            settings,
+            table,
+            entropy,
+            now,
+            started: now,
+            up_link: None,
+            up_out: Outbox::default(),
+            follow: None,
+            fresh_wanted: None,
+            last_fresh: None,
+            full_sync_cause: "first attach",
+            promised: None,
+            arriving: None,
+            spooled: None,
+            next_spool: 0,
+            views,
+            replicas: BTreeMap::new(),
+            outputs: VecDeque::new(),
+            scratch: Rope::default(),
+            stats: Stats::default(),
+            ticked: now.mono_ms,
+            acked: now.mono_ms,
+            stopping: false,
+        }
+    }
+
+    /// Takes one event.
+    pub fn handle(&mut self, now: Now, input: Input) {
+        self.now = now;
+        match input {
+            Input::Connected(link) => self.connected(link),
+            Input::DialFailed(why) => self.dial_failed(&why),
+            Input::Accepted { link, view, peer } => self.accepted(link, view, peer),
+            Input::Bytes(link, bytes) if self.up_link == Some(link) => {
+                self.upstream.push(bytes, now.mono_ms);
+                self.listen();
+            }
+            Input::Bytes(link, bytes) => self.said(link, &bytes),
+            Input::Closed(link, why) if self.up_link == Some(link) => self.upstream_lost(&why),
+            Input::Closed(link, why) => self.replica_lost(link, &why),
+            Input::SpoolWritten(bytes) => {
+                if let Some(arriving) = &mut self.arriving {
+                    arriving.unwritten = arriving.unwritten.saturating_sub(bytes);
+                }
+            }
+            Input::Spooled(id, outcome) => self.spooled(id, outcome),
+            Input::ShipLength(link, length) => self.ship_length(link, length),
+            Input::ShipBytes(link, bytes) => self.ship_bytes(link, bytes),
+            Input::ShipEnded(link, outcome) => self.ship_ended(link, outcome),
+            Input::Probed(link, version) => self.probed(link, version),
+            Input::Tick => self.tick(),
+            Input::Shutdown => self.shutdown(),
+        }
+    }
+
+    /// What the shell must do next; `None` when there is nothing more.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// What waits to be written to `link`.
+    pub fn outbox(&mut self, link: LinkId) -> Option<&mut Outbox> {
+        if self.up_link == Some(link) {
+            return Some(&mut self.up_out);
+        }
+        self.replicas.get_mut(&link).map(|replica| &mut replica.outbox)
+    }
+
+    /// The links that have something to be written.
+    pub fn links_with_output(&self, links: &mut Vec<LinkId>) {
+        links.clear();
+        links.extend(self.up_link.filter(|_| !self.up_out.is_empty()));
+        links.extend(self.replicas.iter().filter(|(_, replica)| !replica.outbox.is_empty()).map(|(link, _)| *link));
+    }
+
+    /// Whether bytes from `link` are wanted now. A snapshot that the disk does not keep up with is not read further.
+    pub fn wants_read(&self, link: LinkId) -> bool {
+        if self.up_link != Some(link) {
+            return true;
+        }
+        self.upstream.phase() != upstream::Phase::Verifying
+            && self.arriving.as_ref().is_none_or(|arriving| arriving.unwritten < limits::SPOOL_UNWRITTEN_BYTES_MAX)
+    }
+
+    /// How many more snapshot bytes `link` takes now.
+    pub fn ship_room(&self, link: LinkId) -> usize {
+        self.replicas.get(&link).filter(|replica| replica.phase == Phase::Shipping).map_or(0, |replica| {
+            let cap = self.views.get(replica.view).map_or(0, |view| view.settings().replica_output_bytes / 2);
+            cap.saturating_sub(replica.outbox.len())
+        })
+    }
+
+    /// Gives streaming replicas what is next for them: a bounded piece each, so that none delays another.
+    pub fn pump(&mut self) {
+        let mut behind = Vec::new();
+        for (link, replica) in &mut self.replicas {
+            replica.note_progress(self.now.mono_ms);
+            if !matches!(replica.phase, Phase::Shipping | Phase::Loading | Phase::Streaming) {
+                continue;
+            }
+            let Some(view) = self.views.get(replica.view) else { continue };
+            if replica.cursor < view.backlog().start() {
+                behind.push(*link);
+                continue;
+            }
+            let mut budget = limits::PUMP_BYTES_MAX;
+            while replica.phase == Phase::Streaming
+                && budget > 0
+                && replica.outbox.len() < view.settings().replica_output_bytes / 2
+            {
+                let Some(bytes) = view.backlog().read(replica.cursor, budget).filter(|bytes| !bytes.is_empty()) else {
+                    break;
+                };
+                budget -= bytes.len();
+                replica.cursor += bytes.len() as u64;
+                replica.outbox.push(bytes);
+            }
+        }
+        for link in behind {
+            self.fell_behind(link);
+        }
+        self.close_the_leaving();
+    }
+
+    /// When the machine wants to be woken at the latest. Milliseconds of the clock that never goes back.
+    pub fn next_wakeup(&self) -> u64 {
+        let tick = self.ticked + clock::TICK_MS;
+        match self.upstream.phase() {
+            upstream::Phase::Idle(at) => tick.min(at.max(self.now.mono_ms)),
+            _ => tick,
+        }
+    }
+
+    /// After [`Input::Shutdown`]: whether everything has been said.
+    pub fn is_drained(&self) -> bool {
+        self.stopping
+            && self.replicas.values().all(|replica| {
+                let end = self.views.get(replica.view).map_or(0, |view| view.backlog().end());
+                replica.outbox.is_empty() && (replica.phase != Phase::Streaming || replica.cursor >= end)
+            })
+    }
+
+    /// The views, in the order of the settings.
+    pub fn views(&self) -> &[View] {
+        &self.views
+    }
+
+    /// The links on view ports.
+    pub fn replicas(&self) -> impl Iterator<Item = (&LinkId, &Replica)> {
+        self.replicas.iter()
+    }
+
+    /// The state of the conversation with the primary.
+    pub fn upstream_phase(&self) -> upstream::Phase {
+        self.upstream.phase()
+    }
+
+    /// The primary's history, the offset that is applied and the offset that was read.
+    pub fn upstream_position(&self) -> Option<(ReplId, u64, u64)> {
+        self.follow.as_ref().map(|follow| (follow.id, follow.applied, follow.read))
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    fn fresh_id(&mut self) -> ReplId {
+        ReplId::from_entropy((self.entropy)())
+    }
+
+    fn note(&mut self, level: Level, event: &'static str, text: String) {
+        self.outputs.push_back(Output::Note(Note { level, event, text }));
+    }
+
+    /// Closes a link on our own account.
+    fn close(&mut self, link: LinkId) {
+        self.drop_link(link);
+        self.ship_next();
+    }
+
+    fn drop_link(&mut self, link: LinkId) {
+        if let Some(replica) = self.replicas.remove(&link) {
+            if replica.phase == Phase::Shipping {
+                self.outputs.push_back(Output::ShipCancel(link));
+            }
+            self.outputs.push_back(Output::Close(link));
+        }
+    }
+
+    /// A view can no longer be kept right.
+    fn view_halted(&mut self, index: usize, fault: &Fault) {
+        let Some(view) = self.views.get(index) else { return };
+        let (name, end) = (view.settings().name.clone(), view.backlog().end());
+        self.note(Level::Error, "view-halted", format!("view '{name}' halts at its offset {end}: {fault}"));
+        self.close_view(index);
+    }
+
+    /// Closes every replica of a view.
+    fn close_view(&mut self, index: usize) {
+        let links: Vec<LinkId> = self
+            .replicas
+            .iter()
+            .filter(|(_, replica)| replica.view == index && replica.phase.is_replica())
+            .map(|(link, _)| *link)
+            .collect();
+        // All of them first: a place that one frees must not go to the next that is to be closed.
+        for link in links {
+            self.drop_link(link);
+        }
+        self.ship_next();
+    }
+}

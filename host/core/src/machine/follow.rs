@@ -1,0 +1,423 @@
+//! What the primary says, and what follows from it for the views.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::{Arriving, Follow, Machine, Spooled};
+use crate::command::{Class, Service};
+use crate::contract::{Level, LinkId, Output, SpoolId};
+use crate::fault::{Fault, Party};
+use crate::frame::{Frames, Scanned, Scanner};
+use crate::limits;
+use crate::position::ReplId;
+use crate::rdb::{Family, Summary};
+use crate::resp;
+use crate::snapshot::Framing;
+use crate::upstream::{Heard, Phase};
+use crate::view::{Segment, State};
+
+impl Machine {
+    pub(super) fn connected(&mut self, link: LinkId) {
+        if self.upstream.phase() != Phase::Dialing {
+            // An attempt that was given up has come through all the same.
+            self.outputs.push_back(Output::Close(link));
+            return;
+        }
+        let hello = self.upstream.connected(self.now.mono_ms);
+        self.up_link = Some(link);
+        self.up_out = Default::default();
+        self.up_out.push_copy(&hello);
+        let to = self.upstream_name();
+        self.note(Level::Debug, "upstream-connected", format!("connected to the primary {to}"));
+    }
+
+    pub(super) fn dial_failed(&mut self, why: &str) {
+        if self.upstream.phase() != Phase::Dialing {
+            return;
+        }
+        let wait = self.upstream.lost(self.now.mono_ms);
+        let to = self.upstream_name();
+        self.note(Level::Warn, "upstream-unreachable", format!("cannot reach the primary {to}: {why}; next attempt in {wait} ms"));
+    }
+
+    /// The link to the primary is gone, by the network or by the primary.
+    pub(super) fn upstream_lost(&mut self, why: &str) {
+        let phase = self.upstream.phase();
+        self.forget_link();
+        let wait = self.upstream.lost(self.now.mono_ms);
+        let during = match phase {
+            Phase::Streaming => "in the live stream",
+            Phase::Copying(_) | Phase::Verifying => "in the middle of a snapshot",
+            _ => "during the handshake",
+        };
+        let text = format!("link to the primary lost {during}: {why}; next attempt in {wait} ms");
+        self.note(Level::Warn, "upstream-lost", text);
+    }
+
+    /// The primary did something that cannot be gone on with.
+    fn upstream_failed(&mut self, fault: &Fault) {
+        if let Some(link) = self.up_link {
+            self.outputs.push_back(Output::Close(link));
+        }
+        self.forget_link();
+        let wait = self.upstream.lost(self.now.mono_ms);
+        self.note(Level::Warn, "upstream-failed", format!("{fault}; next attempt in {wait} ms"));
+    }
+
+    fn forget_link(&mut self) {
+        self.up_link = None;
+        self.up_out = Default::default();
+        self.promised = None;
+        if let Some(arriving) = self.arriving.take() {
+            self.outputs.push_back(Output::SpoolAbort(arriving.id));
+        }
+    }
+
+    /// Closes the link so that the next one asks for a snapshot.
+    pub(super) fn want_fresh_snapshot(&mut self, why: &str) {
+        self.fresh_wanted = Some(why.into());
+        self.last_fresh = Some(self.now.mono_ms);
+        self.upstream_failed(&Fault::new(Party::Own, format!("a fresh snapshot is needed: {why}")));
+    }
+
+    pub(super) fn upstream_silent(&mut self) {
+        let silent = self.upstream.settings().timeout_ms;
+        self.upstream_failed(&Fault::new(Party::Upstream, format!("the primary was silent for more than {silent} ms")));
+    }
+
+    /// Works off everything that the primary has said.
+    pub(super) fn listen(&mut self) {
+        let mut out = Vec::new();
+        loop {
+            match self.upstream.hear(&mut out) {
+                Ok(Some(heard)) => {
+                    if let Err(fault) = self.heard(heard, &mut out) {
+                        return self.upstream_failed(&fault);
+                    }
+                }
+                Ok(None) if self.upstream.is_introduced() => self.choose_question(&mut out),
+                Ok(None) => break,
+                Err(fault) => return self.upstream_failed(&fault),
+            }
+            if self.up_link.is_none() {
+                return;
+            }
+        }
+        if !out.is_empty() {
+            self.up_out.push_copy(&out);
+        }
+    }
+
+    fn choose_question(&mut self, out: &mut Vec<u8>) {
+        if self.follow.is_some() && self.fresh_wanted.is_none() {
+            self.upstream.inquire(out);
+        } else {
+            self.upstream.ask(None, out);
+        }
+    }
+
+    fn heard(&mut self, heard: Heard, out: &mut Vec<u8>) -> Result<(), Fault> {
+        match heard {
+            Heard::Ids { id, second, limit } => {
+                self.cut_back(id, second, limit);
+                let place = self.follow.as_ref().map(|follow| (follow.id, follow.read + 1));
+                self.upstream.ask(place, out);
+            }
+            Heard::FullResync { id, offset } => self.segment_ends(id, offset),
+            Heard::Continue(id) => self.continues(id, out)?,
+            Heard::Snapshot(framing) => self.snapshot_begins(framing),
+            Heard::SnapshotBytes(bytes) => {
+                if let Some(arriving) = &mut self.arriving {
+                    arriving.received += bytes.len() as u64;
+                    arriving.unwritten += bytes.len();
+                    self.outputs.push_back(Output::SpoolWrite(arriving.id, bytes));
+                }
+            }
+            Heard::SnapshotEnd => {}
+            Heard::Stream(bytes) => self.stream(bytes, out)?,
+        }
+        Ok(())
+    }
+
+    /// Our id may be the primary's second one by now, good only up to a limit. What we have read beyond it is cut off if it
+    /// is nothing but an unfinished frame or transaction: nobody has applied it.
+    fn cut_back(&mut self, id: Option<ReplId>, second: Option<ReplId>, limit: i64) {
+        let Some(follow) = &mut self.follow else { return };
+        let limit = u64::try_from(limit).unwrap_or(0);
+        let beyond = id != Some(follow.id) && second == Some(follow.id) && follow.read + 1 > limit;
+        if !beyond || follow.applied + 1 > limit {
+            return;
+        }
+        let cut = follow.read - follow.applied;
+        let (applied, db) = (follow.applied, follow.applied_db);
+        follow.read = applied;
+        follow.db = db;
+        follow.in_transaction = false;
+        follow.scanner = Scanner::new(self.table.clone(), applied, frame_bytes_max(&self.views));
+        let taken_back: Vec<usize> = self
+            .views
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(index, view)| view.cut_back(applied, db).then_some(index))
+            .collect();
+        for index in taken_back {
+            self.close_view(index);
+        }
+        self.note(Level::Info, "upstream-cut-back", format!("a new primary never had the last {cut} bytes, which nobody had applied: cut off"));
+    }
+
+    /// What follows is not a continuation of what we hold.
+    fn segment_ends(&mut self, id: ReplId, offset: u64) {
+        self.full_sync_cause = match (&self.fresh_wanted, &self.follow) {
+            (Some(_), _) => "backlog no longer reaches the snapshot",
+            (None, Some(follow)) if follow.id == id => "the primary no longer has the bytes that follow ours",
+            (None, Some(_)) => "the primary follows another history",
+            (None, None) if self.stats.upstream_full_syncs == 0 => "first attach",
+            (None, None) => "no position to go on from",
+        };
+        self.fresh_wanted = None;
+        self.follow = None;
+        self.spooled = None;
+        self.promised = Some((id, offset));
+        self.stats.upstream_full_syncs += 1;
+        for index in 0..self.views.len() {
+            self.close_view(index);
+            if let Some(view) = self.views.get_mut(index) {
+                view.end_segment();
+            }
+        }
+        let cause = self.full_sync_cause;
+        self.note(Level::Info, "full-sync-start", format!("full sync from the primary begins: {cause}; history {} offset {offset}", id.short()));
+    }
+
+    fn continues(&mut self, id: Option<ReplId>, out: &mut Vec<u8>) -> Result<(), Fault> {
+        let Some(follow) = &mut self.follow else {
+            return Err(Fault::new(Party::Upstream, "the primary says +CONTINUE where a snapshot was asked for"));
+        };
+        self.stats.upstream_partial_syncs += 1;
+        let (read, applied) = (follow.read, follow.applied);
+        let renamed = id.filter(|id| *id != follow.id);
+        if let Some(id) = renamed {
+            follow.id = id;
+            for index in 0..self.views.len() {
+                // As a chained replica does: its replicas come back and learn the new id.
+                if self.views.get_mut(index).is_some_and(|view| view.upstream_renamed(id)) {
+                    self.close_view(index);
+                }
+            }
+        }
+        let under = renamed.map_or_else(Default::default, |id| format!(" under the new id {}", id.short()));
+        self.note(Level::Info, "partial-sync", format!("the primary goes on behind offset {read}{under}"));
+        write_ack(out, applied);
+        Ok(())
+    }
+
+    fn snapshot_begins(&mut self, framing: Framing) {
+        let id = SpoolId(self.next_spool);
+        self.next_spool += 1;
+        let now = self.now.mono_ms;
+        self.arriving = Some(Arriving { id, framing, received: 0, unwritten: 0, started: now, noted: now });
+        self.outputs.push_back(Output::SpoolOpen(id, framing));
+    }
+
+    pub(super) fn spooled(&mut self, id: SpoolId, outcome: Result<Summary, Fault>) {
+        let Some(arriving) = self.arriving.take_if(|arriving| arriving.id == id) else { return };
+        let (Some((history, offset)), Ok(summary)) = (self.promised, &outcome) else {
+            let fault = outcome.err().unwrap_or_else(|| Fault::new(Party::Own, "a snapshot that nobody promised"));
+            self.note(Level::Error, "full-sync-failed", format!("{fault}; the snapshot is thrown away"));
+            return self.upstream_failed(&fault);
+        };
+        self.upstream.snapshot_complete();
+        if self.upstream.phase() != Phase::Verifying {
+            let fault = Fault::new(Party::Upstream, "snapshot: it ends before the length that was announced");
+            return self.upstream_failed(&fault);
+        }
+        self.promised = None;
+        self.outputs.push_back(Output::SpoolKeep(id));
+        self.note_synced(&arriving, summary);
+        self.begin_segment(history, offset, summary);
+        self.spooled = Some(Spooled { id, summary: summary.clone(), since: self.now.mono_ms });
+        self.upstream.streaming(self.now.mono_ms);
+        let mut ack = Vec::new();
+        write_ack(&mut ack, offset);
+        self.up_out.push_copy(&ack);
+        self.listen();
+    }
+
+    fn begin_segment(&mut self, id: ReplId, offset: u64, summary: &Summary) {
+        let db = summary.repl_stream_db.unwrap_or(0);
+        let old = summary.family == Family::Redis
+            && summary
+                .server_version
+                .as_deref()
+                .and_then(|version| version.split('.').next()?.parse::<u32>().ok())
+                .is_some_and(|major| major < 7);
+        let segment = Segment { id, offset, db, relative_expiries: old };
+        for index in 0..self.views.len() {
+            let fresh = self.fresh_id();
+            if let Some(view) = self.views.get_mut(index) {
+                view.begin_segment(&segment, fresh);
+            }
+        }
+        let scanner = Scanner::new(self.table.clone(), offset, frame_bytes_max(&self.views));
+        self.follow =
+            Some(Follow { id, scanner, applied: offset, read: offset, applied_db: db, db, in_transaction: false });
+    }
+
+    /// Takes stream bytes: every view gets its part before anything else happens.
+    fn stream(&mut self, bytes: Bytes, out: &mut Vec<u8>) -> Result<(), Fault> {
+        let Some(follow) = &mut self.follow else {
+            return Err(Fault::new(Party::Upstream, "stream bytes without a place in a history"));
+        };
+        let began = follow.read;
+        follow.scanner.push(bytes.clone());
+        let mut halted: Vec<(usize, Fault)> = Vec::new();
+        let scanned = loop {
+            match follow.scanner.next() {
+                Ok(Some(Scanned::Frames(frames))) => {
+                    for (index, view) in self.views.iter_mut().enumerate() {
+                        if let Err(fault) = view.project(&frames, self.now.unix_ms) {
+                            halted.push((index, fault));
+                        }
+                    }
+                    let place = &mut (follow.applied, follow.applied_db, follow.db, follow.in_transaction);
+                    serve_frames(&self.table, &frames, place, out);
+                    (follow.applied, follow.applied_db, follow.db, follow.in_transaction) = *place;
+                }
+                Ok(Some(Scanned::Oversized { offset, bytes })) => {
+                    for (index, view) in self.views.iter_mut().enumerate() {
+                        halted.extend(view.refuse_oversized(offset, bytes).map(|fault| (index, fault)));
+                    }
+                }
+                Ok(None) => break Ok(bytes.len()),
+                Err(error) => break Err((follow.scanner.frame_end().saturating_sub(began) as usize, error)),
+            }
+        };
+        if !follow.in_transaction {
+            // A frame that was skipped over has no place in what was given out, yet it is behind us.
+            (follow.applied, follow.applied_db) = (follow.scanner.frame_end(), follow.db);
+        }
+        let sound = *scanned.as_ref().unwrap_or_else(|(sound, _)| sound);
+        let whole = if sound == bytes.len() { bytes } else { bytes.slice(..sound.min(bytes.len())) };
+        follow.read = began + whole.len() as u64;
+        let (applied, settled) = (follow.applied, !follow.in_transaction);
+        for view in &mut self.views {
+            view.relay(&whole, &mut self.scratch);
+            if settled && *view.state() == State::Live {
+                view.checkpoint(applied);
+            }
+        }
+        for (index, fault) in &halted {
+            self.view_halted(*index, fault);
+        }
+        scanned.map(drop).map_err(|(_, error)| {
+            // As a replica does: a broken stream leaves no place to go on from.
+            self.follow = None;
+            Fault::new(Party::Upstream, format!("the stream is broken at offset {}: {}", error.offset, error.what))
+        })
+    }
+
+    fn note_synced(&mut self, arriving: &Arriving, summary: &Summary) {
+        let ms = self.now.mono_ms.saturating_sub(arriving.started).max(1);
+        let text = format!(
+            "full sync done: {} keys, {} in {}.{:03} s ({}/s), {:?} RDB {}, cause: {}",
+            summary.keys,
+            human(summary.bytes),
+            ms / 1000,
+            ms % 1000,
+            human(summary.bytes.saturating_mul(1000) / ms),
+            summary.family,
+            summary.version,
+            self.full_sync_cause,
+        );
+        self.note(Level::Info, "full-sync-done", text);
+    }
+
+    /// Says how far a snapshot has come, now and then.
+    pub(super) fn note_progress(&mut self) {
+        const NOTE_EVERY_MS: u64 = 2_000;
+        let now = self.now.mono_ms;
+        let Some(arriving) = self.arriving.as_mut().filter(|arriving| now - arriving.noted >= NOTE_EVERY_MS) else { return };
+        arriving.noted = now;
+        let ms = now.saturating_sub(arriving.started).max(1);
+        let rate = human(arriving.received.saturating_mul(1000) / ms);
+        let text = match arriving.framing {
+            Framing::Length(length) => {
+                let percent = arriving.received.saturating_mul(100) / length.max(1);
+                format!("full sync: {} of {} ({percent} %), {rate}/s", human(arriving.received), human(length))
+            }
+            Framing::Mark(_) => format!("full sync: {}, {rate}/s", human(arriving.received)),
+        };
+        self.note(Level::Info, "full-sync-progress", text);
+    }
+
+    /// Acknowledges what is applied.
+    pub(super) fn acknowledge(&mut self) {
+        let mut out = Vec::new();
+        match (self.upstream.phase(), &self.follow) {
+            (Phase::Streaming, Some(follow)) => write_ack(&mut out, follow.applied),
+            // A replica that loads says so with newlines.
+            (Phase::Copying(_) | Phase::Verifying, _) => out.push(b'\n'),
+            _ => return,
+        }
+        self.up_out.push_copy(&out);
+    }
+
+    fn upstream_name(&self) -> alloc::string::String {
+        format!("{}:{}", self.settings.upstream.host, self.settings.upstream.port)
+    }
+}
+
+/// The largest frame that any view wants to see whole.
+fn frame_bytes_max(views: &[crate::view::View]) -> usize {
+    let own = views.iter().filter(|view| !view.relays()).map(|view| view.settings().frame_bytes_max).max();
+    own.unwrap_or(limits::HANDSHAKE_BYTES_MAX)
+}
+
+/// Follows SELECT, MULTI and EXEC, and answers GETACK.
+fn serve_frames(
+    table: &crate::command::Table,
+    frames: &Frames<'_>,
+    (applied, applied_db, db, in_transaction): &mut (u64, u32, u32, bool),
+    out: &mut Vec<u8>,
+) {
+    for frame in frames.frames {
+        let Some(Class::Service(service)) = frame.command.map(|id| table.row(id).class) else { continue };
+        let start = frames.offset + u64::from(frame.start);
+        match service {
+            Service::Select => {
+                if let Some(selected) = resp::decimal(frames.span(frame.key)).and_then(|db| u32::try_from(db).ok()) {
+                    *db = selected;
+                }
+            }
+            Service::Multi if !*in_transaction => (*applied, *applied_db, *in_transaction) = (start, *db, true),
+            Service::Exec => *in_transaction = false,
+            // A replica answers with what it had applied before the question itself.
+            Service::GetAck => write_ack(out, if *in_transaction { *applied } else { start }),
+            _ => {}
+        }
+    }
+    if let Some(last) = frames.frames.last().filter(|_| !*in_transaction) {
+        (*applied, *applied_db) = (frames.offset + u64::from(last.end), *db);
+    }
+}
+
+fn write_ack(out: &mut Vec<u8>, offset: u64) {
+    let mut digits = Vec::new();
+    resp::write_decimal(&mut digits, offset);
+    resp::write_command(out, &[b"REPLCONF", b"ACK", &digits]);
+}
+
+/// Bytes for people.
+pub(super) fn human(bytes: u64) -> alloc::string::String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let (mut whole, mut rest, mut unit) = (bytes, 0, 0);
+    while whole >= 1024 && unit + 1 < UNITS.len() {
+        (rest, whole) = (whole % 1024 * 10 / 1024, whole / 1024);
+        unit += 1;
+    }
+    let name = UNITS.get(unit).copied().unwrap_or_default();
+    if unit == 0 { format!("{whole} {name}") } else { format!("{whole}.{rest} {name}") }
+}

@@ -1,0 +1,294 @@
+//! The live stream as a view sees it.
+//!
+//! Plugins say what becomes of each key; this station knows what commands do with keys and builds from both the frames of
+//! the view: as they are, rewritten, as a subset, or not at all. Where no frame can be right (a kept key whose new value
+//! depends on a key that the view does not have, a command that no table knows) the view halts and names the command.
+//!
+//! The output of a transaction is held until its EXEC and goes out whole or, when nothing of it is kept, not at all.
+
+mod emit;
+mod keyless;
+mod keyed;
+
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::command::{Class, CommandId, KeyAt, KeySpec, Service, Table};
+use crate::fault::{Fault, Party};
+use crate::frame::{Frame, Frames};
+use crate::pipeline::{Answers, Fate, KeyBatch, Pipeline, Traits};
+use crate::resp::{self, Span};
+use crate::rope::Rope;
+use emit::Emitter;
+
+/// What the projection of one view may use.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Bytes that one transaction may hold back.
+    pub transaction_bytes_max: usize,
+    /// Arguments that a command with several keys may have.
+    pub args_max: usize,
+}
+
+/// How much passed, for INFO.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Commands that came in, without SELECT, MULTI, EXEC and empty lines.
+    pub frames_in: u64,
+    /// Commands of which at least a part went out.
+    pub frames_out: u64,
+}
+
+/// The state of one view's projection. It is a function of the upstream's bytes since the snapshot, and of nothing else.
+#[derive(Debug)]
+pub struct Projection {
+    table: Arc<Table>,
+    traits: Traits,
+    /// No plugin: every command passes, known or not.
+    identity: bool,
+    /// The upstream sends expiries relative to the moment of arrival (redis 6.2).
+    relative_expiries: bool,
+    bounds: Bounds,
+    /// The database that the upstream has selected.
+    db: u32,
+    emitter: Emitter,
+    counts: Counts,
+    batch: KeyBatch,
+    answers: Answers,
+    places: Vec<KeyAt>,
+    spans: Vec<Span>,
+    scratch: Vec<u8>,
+}
+
+impl Projection {
+    /// A projection that begins behind a snapshot, where the upstream has database `db` selected.
+    pub fn new(table: Arc<Table>, pipeline: Option<&dyn Pipeline>, relative_expiries: bool, bounds: Bounds, db: u32) -> Self {
+        let none = Traits { db_independent: true, decides_frames: false, inexact: false };
+        Self {
+            table,
+            traits: pipeline.map_or(none, Pipeline::traits),
+            identity: pipeline.is_none(),
+            relative_expiries,
+            bounds,
+            db,
+            emitter: Emitter::default(),
+            counts: Counts::default(),
+            batch: KeyBatch::default(),
+            answers: Answers::default(),
+            places: Vec::new(),
+            spans: Vec::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// How much passed so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// The database that replicas have selected at the end of what was put out; `None` before the first SELECT.
+    pub fn emitted_db(&self) -> Option<u32> {
+        self.emitter.db()
+    }
+
+    /// Forgets the transaction that is under way: the upstream's history never had it. `db` is what was selected before it.
+    pub fn abandon_transaction(&mut self, db: u32) {
+        self.emitter.abandon();
+        self.db = db;
+    }
+
+    /// Projects `frames` and appends what the view has of them to `out`. What was appended before an error is sound.
+    pub fn project(
+        &mut self,
+        frames: &Frames<'_>,
+        pipeline: Option<&mut (dyn Pipeline + '_)>,
+        unix_ms: u64,
+        out: &mut Rope,
+    ) -> Result<(), Fault> {
+        let mut turn = Turn { frames, pipeline, unix_ms, out };
+        let mut next = 0;
+        while next < frames.frames.len() {
+            let end = self.gather(frames, next);
+            self.ask(&mut turn)?;
+            let mut key = 0;
+            for frame in frames.frames.get(next..end).unwrap_or(&[]) {
+                if let Err(fault) = self.apply(&mut turn, frame, &mut key) {
+                    self.emitter.flush(frames.bytes, turn.out);
+                    return Err(fault);
+                }
+            }
+            next = end;
+        }
+        self.emitter.flush(frames.bytes, turn.out);
+        Ok(())
+    }
+
+    /// Collects the keys of the frames from `from` on, as far as one question can hold them: one past the last frame.
+    fn gather(&mut self, frames: &Frames<'_>, from: usize) -> usize {
+        self.batch.reset(self.db);
+        if self.identity {
+            return frames.frames.len();
+        }
+        for (index, frame) in frames.frames.iter().enumerate().skip(from) {
+            let Some(row) = frame.command.map(|id| self.table.row(id)) else { continue };
+            if row.first_key_only {
+                if self.batch.is_full() {
+                    return index;
+                }
+                self.batch.push(frames.span(frame.key));
+            } else if row.class == Class::Service(Service::Select) {
+                match selected(frames, frame) {
+                    Some(db) if self.batch.is_empty() => self.batch.db = db,
+                    Some(db) if db == self.batch.db => {}
+                    _ => return index.max(from + 1),
+                }
+            } else if row.keys != KeySpec::NONE {
+                if !self.batch.is_empty() && self.batch.is_full() {
+                    return index;
+                }
+                // An error is found again, and told, when the frame's turn comes.
+                if self.places_of(frames, frame).is_ok() {
+                    let args = frames.args(frame, &mut self.spans);
+                    for place in &self.places {
+                        self.batch.push(args.get(place.arg as usize).unwrap_or(&[]));
+                    }
+                }
+            }
+        }
+        frames.frames.len()
+    }
+
+    /// Finds where the keys of `frame` are.
+    fn places_of(&mut self, frames: &Frames<'_>, frame: &Frame) -> Result<(), Fault> {
+        self.places.clear();
+        let Some(id) = frame.command else { return Ok(()) };
+        if frame.argc as usize > self.bounds.args_max {
+            return Err(Fault::new(
+                Party::Upstream,
+                format!("{} with {} arguments is above the bound of {}", self.name(id), frame.argc, self.bounds.args_max),
+            ));
+        }
+        let args = frames.args(frame, &mut self.spans);
+        crate::command::keys(self.table.row(id), args, &mut self.places)
+            .map_err(|error| Fault::new(Party::Upstream, format!("{error}")))
+    }
+
+    fn ask(&mut self, turn: &mut Turn<'_, '_>) -> Result<(), Fault> {
+        if self.batch.is_empty() {
+            self.answers.keep_all(0);
+            return Ok(());
+        }
+        let Some(pipeline) = turn.pipeline.as_deref_mut() else { return Ok(()) };
+        let asked = pipeline.keys(&self.batch, &mut self.answers).map_err(Fault::from).and_then(|()| {
+            if self.answers.len() == self.batch.len() {
+                return Ok(());
+            }
+            Err(Fault::new(Party::Own, format!("{} answers for {} keys", self.answers.len(), self.batch.len())))
+        });
+        asked.inspect_err(|_| self.emitter.flush(turn.frames.bytes, turn.out))
+    }
+
+    /// Puts out what the view has of one frame. `key` is the index of the frame's first answer and moves behind its last.
+    #[inline]
+    fn apply(&mut self, turn: &mut Turn<'_, '_>, frame: &Frame, key: &mut usize) -> Result<(), Fault> {
+        let Some(id) = frame.command else { return self.unknown(turn, frame) };
+        let row = self.table.row(id);
+        if row.first_key_only && !self.identity {
+            let fate = self.answers.get(*key);
+            *key += 1;
+            self.counts.frames_in += 1;
+            if !row.fits(frame.argc as usize) {
+                return Err(arity(row.name, frame.argc));
+            }
+            if self.relative_expiries {
+                return self.single_absolute(turn, frame, *key - 1);
+            }
+            match fate {
+                Fate::Drop => {}
+                Fate::Keep => {
+                    self.counts.frames_out += 1;
+                    self.emitter.keep(turn.frames.bytes, turn.out, self.db, frame);
+                }
+                Fate::Rename(name) => {
+                    self.counts.frames_out += 1;
+                    self.emitter.rename(turn.frames.bytes, turn.out, self.db, frame, name);
+                }
+            }
+            return self.bounded();
+        }
+        self.apply_rare(turn, frame, id, key)?;
+        self.bounded()
+    }
+
+    /// A transaction that outgrows its bound cannot be held back, and must not be split.
+    #[inline]
+    fn bounded(&self) -> Result<(), Fault> {
+        if self.emitter.held() > self.bounds.transaction_bytes_max {
+            return Err(Fault::new(
+                Party::Operator,
+                format!("a transaction outgrew limits.transaction ({} bytes)", self.bounds.transaction_bytes_max),
+            ));
+        }
+        Ok(())
+    }
+
+    fn unknown(&mut self, turn: &mut Turn<'_, '_>, frame: &Frame) -> Result<(), Fault> {
+        if frame.argc == 0 {
+            return Ok(());
+        }
+        self.counts.frames_in += 1;
+        if self.identity {
+            self.keep(turn, frame);
+            return Ok(());
+        }
+        Err(Fault::new(
+            Party::Upstream,
+            format!("unknown command {}: no table tells what it does to which keys", printable(turn.frames.span(frame.name))),
+        ))
+    }
+
+    /// Puts the frame out as it is.
+    fn keep(&mut self, turn: &mut Turn<'_, '_>, frame: &Frame) {
+        self.counts.frames_out += 1;
+        self.emitter.keep(turn.frames.bytes, turn.out, self.db, frame);
+    }
+
+    /// Puts out a frame made anew.
+    fn put(&mut self, turn: &mut Turn<'_, '_>, frame: &[u8]) {
+        self.counts.frames_out += 1;
+        self.emitter.put(turn.frames.bytes, turn.out, self.db, frame);
+    }
+
+    fn name(&self, id: CommandId) -> String {
+        self.table.row(id).name.to_uppercase()
+    }
+}
+
+/// What one call of [`Projection::project`] works with.
+struct Turn<'t, 'p> {
+    frames: &'t Frames<'t>,
+    pipeline: Option<&'t mut (dyn Pipeline + 'p)>,
+    unix_ms: u64,
+    out: &'t mut Rope,
+}
+
+/// The database that a SELECT frame names.
+fn selected(frames: &Frames<'_>, frame: &Frame) -> Option<u32> {
+    resp::decimal(frames.span(frame.key)).and_then(|db| u32::try_from(db).ok()).filter(|_| frame.argc == 2)
+}
+
+fn arity(name: &str, argc: u32) -> Fault {
+    Fault::new(Party::Upstream, format!("{} with {argc} arguments is not what the command table knows", name.to_uppercase()))
+}
+
+/// At most 64 bytes of a peer's words, fit for a log line.
+pub(crate) fn printable(bytes: &[u8]) -> String {
+    let shown = bytes.get(..64).unwrap_or(bytes);
+    let mut text: String = shown.escape_ascii().map(char::from).collect();
+    if bytes.len() > shown.len() {
+        text.push('…');
+    }
+    text
+}

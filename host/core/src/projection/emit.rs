@@ -1,0 +1,171 @@
+//! Writes a view's frames: unchanged neighbours in one run, the database selected where needed, transactions held back.
+
+use bytes::Bytes;
+
+use crate::frame::Frame;
+use crate::resp;
+use crate::rope::Rope;
+
+#[derive(Debug)]
+struct Transaction {
+    held: Rope,
+    /// What replicas had selected before it.
+    db_before: Option<u32>,
+}
+
+/// The writing half of a projection.
+#[derive(Debug, Default)]
+pub(super) struct Emitter {
+    /// The database that replicas have selected, once they have been told.
+    db: Option<u32>,
+    transaction: Option<Transaction>,
+    /// Bytes of the current buffer that pass as they are and have not been written yet.
+    run: (usize, usize),
+}
+
+impl Emitter {
+    pub(super) fn db(&self) -> Option<u32> {
+        self.transaction.as_ref().map_or(self.db, |transaction| transaction.db_before)
+    }
+
+    pub(super) fn in_transaction(&self) -> bool {
+        self.transaction.is_some()
+    }
+
+    /// Bytes held back, those of the current buffer that have not been written yet included.
+    #[inline]
+    pub(super) fn held(&self) -> usize {
+        self.transaction.as_ref().map_or(0, |transaction| transaction.held.len() + (self.run.1 - self.run.0))
+    }
+
+    /// Writes what has gathered. Must be called before the buffer goes.
+    #[inline]
+    pub(super) fn flush(&mut self, bytes: &Bytes, out: &mut Rope) {
+        let (from, to) = core::mem::take(&mut self.run);
+        if from < to {
+            self.sink(out).write_slice(bytes, from, to);
+        }
+    }
+
+    /// Puts `frame` out as it is, in database `db`.
+    #[inline]
+    pub(super) fn keep(&mut self, bytes: &Bytes, out: &mut Rope, db: u32, frame: &Frame) {
+        self.select(bytes, out, db);
+        self.extend(bytes, out, frame.start as usize, frame.end as usize);
+    }
+
+    /// Puts `frame` out as it is; it means the same in every database.
+    pub(super) fn keep_anywhere(&mut self, bytes: &Bytes, out: &mut Rope, frame: &Frame) {
+        self.extend(bytes, out, frame.start as usize, frame.end as usize);
+    }
+
+    /// Puts `frame` out with its first argument replaced by `name`.
+    #[inline]
+    pub(super) fn rename(&mut self, bytes: &Bytes, out: &mut Rope, db: u32, frame: &Frame, name: &[u8]) {
+        self.select(bytes, out, db);
+        // The frame's head joins what passes before it, its tail what passes behind it.
+        self.extend(bytes, out, frame.start as usize, frame.key_header as usize);
+        self.flush(bytes, out);
+        write_header(self.sink(out), name.len());
+        self.sink(out).write(name);
+        self.run = (frame.key.end as usize, frame.end as usize);
+    }
+
+    /// Puts out a frame made anew.
+    pub(super) fn put(&mut self, bytes: &Bytes, out: &mut Rope, db: u32, frame: &[u8]) {
+        self.select(bytes, out, db);
+        self.put_anywhere(bytes, out, frame);
+    }
+
+    /// Puts out a frame made anew that means the same in every database.
+    pub(super) fn put_anywhere(&mut self, bytes: &Bytes, out: &mut Rope, frame: &[u8]) {
+        self.flush(bytes, out);
+        self.sink(out).write(frame);
+    }
+
+    /// A transaction begins. `false` if one has begun already.
+    pub(super) fn multi(&mut self, bytes: &Bytes, out: &mut Rope) -> bool {
+        self.flush(bytes, out);
+        if self.transaction.is_some() {
+            return false;
+        }
+        self.transaction = Some(Transaction { held: Rope::default(), db_before: self.db });
+        true
+    }
+
+    /// The transaction ends and goes out, unless nothing of it is kept. `false` if none has begun.
+    pub(super) fn exec(&mut self, bytes: &Bytes, out: &mut Rope) -> bool {
+        self.flush(bytes, out);
+        let Some(mut transaction) = self.transaction.take() else { return false };
+        if !transaction.held.is_empty() {
+            out.write(b"*1\r\n$5\r\nMULTI\r\n");
+            for piece in transaction.held.drain() {
+                out.write_shared(piece);
+            }
+            out.write(b"*1\r\n$4\r\nEXEC\r\n");
+        }
+        true
+    }
+
+    /// The transaction under way never happened.
+    pub(super) fn abandon(&mut self) {
+        if let Some(transaction) = self.transaction.take() {
+            self.db = transaction.db_before;
+        }
+        self.run = (0, 0);
+    }
+
+    #[inline]
+    fn select(&mut self, bytes: &Bytes, out: &mut Rope, db: u32) {
+        if self.db != Some(db) {
+            self.write_select(bytes, out, db);
+        }
+    }
+
+    #[cold]
+    fn write_select(&mut self, bytes: &Bytes, out: &mut Rope, db: u32) {
+        let (mut digits, mut frame) = (alloc::vec::Vec::new(), alloc::vec::Vec::new());
+        resp::write_decimal(&mut digits, u64::from(db));
+        resp::write_command(&mut frame, &[b"SELECT", &digits]);
+        self.put_anywhere(bytes, out, &frame);
+        self.db = Some(db);
+    }
+
+    #[inline]
+    fn extend(&mut self, bytes: &Bytes, out: &mut Rope, from: usize, to: usize) {
+        if self.run.1 == from && self.run.0 < self.run.1 {
+            self.run.1 = to;
+        } else {
+            self.flush(bytes, out);
+            self.run = (from, to);
+        }
+    }
+
+    #[inline]
+    fn sink<'a>(&'a mut self, out: &'a mut Rope) -> &'a mut Rope {
+        match &mut self.transaction {
+            Some(transaction) => &mut transaction.held,
+            None => out,
+        }
+    }
+}
+
+/// Writes `$<len>\r\n`.
+#[inline]
+fn write_header(out: &mut Rope, len: usize) {
+    let mut text = [0u8; 24];
+    let mut at = text.len() - 2;
+    text[at..].copy_from_slice(b"\r\n");
+    let mut n = len;
+    loop {
+        at -= 1;
+        text[at] = b'0' + (n % 10) as u8;
+        n /= 10;
+        if n == 0 {
+            break;
+        }
+    }
+    at -= 1;
+    text[at] = b'$';
+    out.write(&text[at..]);
+}

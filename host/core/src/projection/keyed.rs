@@ -1,0 +1,287 @@
+//! Commands with several keys, or with keys in an unusual place.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use super::{Projection, Turn, printable};
+use crate::command::{self, Class, CommandId, Role};
+use crate::fault::{Fault, Party};
+use crate::frame::Frame;
+use crate::pipeline::{Answers, Fate, KeyBatch};
+use crate::resp;
+
+impl Projection {
+    pub(super) fn apply_rare(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        frame: &Frame,
+        id: CommandId,
+        key: &mut usize,
+    ) -> Result<(), Fault> {
+        let class = self.table.row(id).class;
+        if let Class::Service(service) = class {
+            return self.service(turn, frame, service);
+        }
+        self.counts.frames_in += 1;
+        if self.identity {
+            return self.identically(turn, frame, id, class);
+        }
+        match class {
+            Class::Single | Class::Subset | Class::Pairs | Class::Cross | Class::CrossDatabase => {
+                self.places_of(turn.frames, frame)?;
+                let first = *key;
+                *key += self.places.len();
+                self.keyed(turn, frame, id, class, first)
+            }
+            _ => self.keyless(turn, frame, id, class),
+        }
+    }
+
+    fn keyed(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        frame: &Frame,
+        id: CommandId,
+        class: Class,
+        first: usize,
+    ) -> Result<(), Fault> {
+        if self.relative_expiries && self.rewrite_expiry(turn, frame, id)? {
+            return match self.places.len() {
+                1 => self.renamed_scratch(turn, first),
+                // No server that sends relative expiries has a command which gives one to several keys.
+                _ => Err(self.mixed(turn, frame, id, first, "its relative expiry belongs to several keys")),
+            };
+        }
+        if class == Class::CrossDatabase {
+            return self.other_database(turn, frame, id, first);
+        }
+        let kept = (0..self.places.len()).filter(|i| self.answers.get(first + i) != Fate::Drop).count();
+        let renamed = (0..self.places.len()).any(|i| matches!(self.answers.get(first + i), Fate::Rename(_)));
+        if kept == 0 {
+            return Ok(());
+        }
+        if kept == self.places.len() {
+            let patterns = self.reads_patterns(turn, frame, id);
+            if patterns {
+                return Err(self.mixed(turn, frame, id, first, "its patterns read keys that nobody named"));
+            }
+            if !renamed {
+                self.keep(turn, frame);
+                return Ok(());
+            }
+            self.replace_keys(turn, frame, first);
+        } else {
+            match class {
+                Class::Subset => self.subset(turn, frame, first, kept),
+                Class::Pairs => self.pairs(turn, frame, first, kept),
+                _ if self.writes_kept(first) => {
+                    return Err(self.mixed(turn, frame, id, first, "it joins kept keys with dropped ones"));
+                }
+                _ => return Ok(()),
+            }
+        }
+        self.put_scratch(turn);
+        Ok(())
+    }
+
+    /// Whether a key that the view has is written by the frame.
+    fn writes_kept(&self, first: usize) -> bool {
+        self.places
+            .iter()
+            .enumerate()
+            .any(|(i, place)| place.role != Role::Read && self.answers.get(first + i) != Fate::Drop)
+    }
+
+    fn reads_patterns(&mut self, turn: &Turn<'_, '_>, frame: &Frame, id: CommandId) -> bool {
+        self.table.row(id).name == "sort"
+            && self.writes_kept_anything()
+            && command::sort_reads_patterns(turn.frames.args(frame, &mut self.spans))
+    }
+
+    fn writes_kept_anything(&self) -> bool {
+        self.places.iter().any(|place| place.role != Role::Read)
+    }
+
+    /// The frame with its keys replaced by their names, into the scratch buffer.
+    fn replace_keys(&mut self, turn: &Turn<'_, '_>, frame: &Frame, first: usize) {
+        let args = turn.frames.args(frame, &mut self.spans);
+        self.scratch.clear();
+        resp::write_array(&mut self.scratch, args.len());
+        let mut places = self.places.iter().enumerate().peekable();
+        // Some commands name a key behind the others' options, none names one out of order.
+        for (index, arg) in args.iter_from(0).enumerate() {
+            match places.next_if(|(_, place)| place.arg as usize == index) {
+                Some((i, _)) => resp::write_bulk(&mut self.scratch, named(&self.answers, first + i, arg)),
+                None => resp::write_bulk(&mut self.scratch, arg),
+            }
+        }
+    }
+
+    /// DEL, UNLINK: the kept keys.
+    fn subset(&mut self, turn: &Turn<'_, '_>, frame: &Frame, first: usize, kept: usize) {
+        let args = turn.frames.args(frame, &mut self.spans);
+        self.scratch.clear();
+        resp::write_array(&mut self.scratch, 1 + kept);
+        resp::write_bulk(&mut self.scratch, args.get(0).unwrap_or(&[]));
+        for (i, place) in self.places.iter().enumerate() {
+            if self.answers.get(first + i) != Fate::Drop {
+                let key = args.get(place.arg as usize).unwrap_or(&[]);
+                resp::write_bulk(&mut self.scratch, named(&self.answers, first + i, key));
+            }
+        }
+    }
+
+    /// MSET, MSETNX, MSETEX: the kept keys with their values, what stands before and behind as it is.
+    fn pairs(&mut self, turn: &Turn<'_, '_>, frame: &Frame, first: usize, kept: usize) {
+        let args = turn.frames.args(frame, &mut self.spans);
+        let head = self.places.first().map_or(1, |place| place.arg as usize);
+        let tail = self.places.last().map_or(head, |place| place.arg as usize + 2);
+        self.scratch.clear();
+        resp::write_array(&mut self.scratch, args.len() - 2 * (self.places.len() - kept));
+        resp::write_bulk(&mut self.scratch, args.get(0).unwrap_or(&[]));
+        if head == 2 {
+            let mut count = Vec::new();
+            resp::write_decimal(&mut count, kept as u64);
+            resp::write_bulk(&mut self.scratch, &count);
+        }
+        for (i, place) in self.places.iter().enumerate() {
+            if self.answers.get(first + i) != Fate::Drop {
+                let at = place.arg as usize;
+                resp::write_bulk(&mut self.scratch, named(&self.answers, first + i, args.get(at).unwrap_or(&[])));
+                resp::write_bulk(&mut self.scratch, args.get(at + 1).unwrap_or(&[]));
+            }
+        }
+        for arg in args.iter_from(tail) {
+            resp::write_bulk(&mut self.scratch, arg);
+        }
+    }
+
+    /// MOVE and COPY: the second key may live in another database, where its answer may differ.
+    fn other_database(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        frame: &Frame,
+        id: CommandId,
+        first: usize,
+    ) -> Result<(), Fault> {
+        let row = self.table.row(id);
+        let args = turn.frames.args(frame, &mut self.spans);
+        let other = command::other_database(row, args)
+            .map_err(|error| Fault::new(Party::Upstream, format!("{error}")))?
+            .unwrap_or(self.db);
+        let moves = row.name == "move";
+        let target_arg = if moves { 1 } else { 2 };
+        let target = args.get(target_arg).unwrap_or(&[]);
+        let mut batch = KeyBatch::new(other);
+        batch.push(target);
+        let mut there = Answers::default();
+        match turn.pipeline.as_deref_mut() {
+            Some(pipeline) => pipeline.keys(&batch, &mut there)?,
+            None => there.keep_all(1),
+        }
+        let source_kept = self.answers.get(first) != Fate::Drop;
+        let target_kept = there.get(0) != Fate::Drop;
+        let args = turn.frames.args(frame, &mut self.spans);
+        let source = named(&self.answers, first, args.get(1).unwrap_or(&[]));
+        let name = named(&there, 0, args.get(target_arg).unwrap_or(&[]));
+        let why = match (source_kept, target_kept) {
+            (false, false) => return Ok(()),
+            (true, false) if !moves => return Ok(()),
+            (true, true) if !moves || source == name => {
+                self.scratch.clear();
+                resp::write_array(&mut self.scratch, args.len());
+                for (index, arg) in args.iter_from(0).enumerate() {
+                    let arg = match index {
+                        1 => source,
+                        2 if !moves => name,
+                        _ => arg,
+                    };
+                    resp::write_bulk(&mut self.scratch, arg);
+                }
+                self.put_scratch(turn);
+                return Ok(());
+            }
+            (true, true) => "the key has another name in the other database",
+            _ => "it joins a kept key with a dropped one",
+        };
+        Err(self.mixed(turn, frame, id, first, why))
+    }
+
+    /// A frame that nothing right can be made of.
+    fn mixed(&mut self, turn: &Turn<'_, '_>, frame: &Frame, id: CommandId, first: usize, why: &str) -> Fault {
+        let name = self.name(id);
+        let args = turn.frames.args(frame, &mut self.spans);
+        let mut keys = alloc::string::String::new();
+        // Only the names of kept keys are told: a dropped one is nobody's business here.
+        for (i, place) in self.places.iter().enumerate().take(8) {
+            let key = args.get(place.arg as usize).unwrap_or(&[]);
+            match self.answers.get(first + i) {
+                Fate::Drop => keys.push_str(" (a dropped key)"),
+                _ => keys.push_str(&format!(" {}", printable(key))),
+            }
+        }
+        Fault::new(Party::Upstream, format!("{name}{keys} cannot be made right for this view: {why}"))
+    }
+
+    /// A single-key frame from an upstream that may send relative expiries.
+    pub(super) fn single_absolute(&mut self, turn: &mut Turn<'_, '_>, frame: &Frame, index: usize) -> Result<(), Fault> {
+        let Some(id) = frame.command else { return Ok(()) };
+        if self.answers.get(index) == Fate::Drop {
+            return Ok(());
+        }
+        if self.rewrite_expiry(turn, frame, id)? {
+            return self.renamed_scratch(turn, index);
+        }
+        self.counts.frames_out += 1;
+        match self.answers.get(index) {
+            Fate::Rename(name) => self.emitter.rename(turn.frames.bytes, turn.out, self.db, frame, name),
+            _ => self.emitter.keep(turn.frames.bytes, turn.out, self.db, frame),
+        }
+        self.bounded()
+    }
+
+    /// `true` if the frame's expiry was relative; its absolute form is in the scratch buffer then.
+    pub(super) fn rewrite_expiry(&mut self, turn: &Turn<'_, '_>, frame: &Frame, id: CommandId) -> Result<bool, Fault> {
+        let args = turn.frames.args(frame, &mut self.spans);
+        self.scratch.clear();
+        command::absolute(self.table.row(id), args, turn.unix_ms, &mut self.scratch)
+            .map_err(|error| Fault::new(Party::Upstream, format!("{error}")))
+    }
+
+    /// Puts out the scratch frame, whose keys are those of the frame it was made of, under their names.
+    fn renamed_scratch(&mut self, turn: &mut Turn<'_, '_>, first: usize) -> Result<(), Fault> {
+        let made = core::mem::take(&mut self.scratch);
+        let mut spans = Vec::new();
+        let args = crate::frame::scan_args(&made, &mut spans);
+        let key = args.get(1).unwrap_or(&[]);
+        match self.answers.get(first) {
+            Fate::Drop => {}
+            Fate::Keep => self.put(turn, &made),
+            Fate::Rename(_) => {
+                let mut frame = Vec::with_capacity(made.len());
+                resp::write_array(&mut frame, args.len());
+                for (index, arg) in args.iter_from(0).enumerate() {
+                    let arg = if index == 1 { named(&self.answers, first, key) } else { arg };
+                    resp::write_bulk(&mut frame, arg);
+                }
+                self.put(turn, &frame);
+            }
+        }
+        self.scratch = made;
+        self.bounded()
+    }
+
+    pub(super) fn put_scratch(&mut self, turn: &mut Turn<'_, '_>) {
+        let made = core::mem::take(&mut self.scratch);
+        self.put(turn, &made);
+        self.scratch = made;
+    }
+}
+
+/// The name that the view has for `key`, whose answer is number `index`.
+fn named<'a>(answers: &'a Answers, index: usize, key: &'a [u8]) -> &'a [u8] {
+    match answers.get(index) {
+        Fate::Rename(name) => name,
+        _ => key,
+    }
+}

@@ -1,0 +1,296 @@
+//! One way of seeing the primary: a history, its backlog, and how the upstream's frames become part of it.
+//!
+//! A view whose bytes can differ from the primary's has a history of its own; one without plugins relays the primary's,
+//! byte for byte, under the primary's id. A view lives in segments: each begins with a snapshot of the primary and ends when
+//! the primary no longer continues the stream. Nothing of one segment is ever joined to another.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::backlog::Backlog;
+use crate::command::Table;
+use crate::fault::{Fault, Party};
+use crate::frame::Frames;
+use crate::limits;
+use crate::pipeline::Pipeline;
+use crate::position::{Asked, History, ReplId};
+use crate::projection::{Bounds, Counts, Projection};
+use crate::rope::Rope;
+use crate::settings::ViewSettings;
+
+/// Checkpoints of the ledger are this many bytes of the view apart, at least.
+const LEDGER_STEP_BYTES: u64 = 16 * 1024;
+/// Checkpoints that are kept.
+const LEDGER_ENTRIES_MAX: usize = 4096;
+
+/// Which upstream position a position of the view answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Offset in the upstream's history, at the end of a frame outside any transaction.
+    pub upstream: u64,
+    /// Offset in the view's history.
+    pub view: u64,
+}
+
+/// Sparse checkpoints, ascending on both sides.
+#[derive(Debug, Default)]
+struct Ledger(VecDeque<Checkpoint>);
+
+impl Ledger {
+    fn record(&mut self, checkpoint: Checkpoint) {
+        if self.0.back().is_some_and(|last| checkpoint.view < last.view + LEDGER_STEP_BYTES) {
+            return;
+        }
+        if self.0.len() >= LEDGER_ENTRIES_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back(checkpoint);
+    }
+
+    fn before(&self, view: u64) -> Option<Checkpoint> {
+        let behind = self.0.partition_point(|checkpoint| checkpoint.view <= view);
+        behind.checked_sub(1).and_then(|index| self.0.get(index).copied())
+    }
+}
+
+/// Whether a view can be served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// No snapshot of the primary yet, or not any more.
+    Waiting,
+    /// Snapshot and stream are there.
+    Live,
+    /// The view could not be kept right; it stays closed until a new snapshot begins a new segment.
+    Halted(Fault),
+}
+
+/// What makes a view's bytes its own.
+#[derive(Debug)]
+struct Own {
+    projection: Projection,
+    rope: Rope,
+    ledger: Ledger,
+}
+
+/// What a segment begins with.
+#[derive(Debug, Clone, Copy)]
+pub struct Segment {
+    /// The primary's id.
+    pub id: ReplId,
+    /// The offset that the snapshot stands for.
+    pub offset: u64,
+    /// The database that the upstream has selected there.
+    pub db: u32,
+    /// The upstream is redis 6.2 or older: its stream has expiries relative to the moment of arrival.
+    pub relative_expiries: bool,
+}
+
+/// A view.
+pub struct View {
+    settings: ViewSettings,
+    table: Arc<Table>,
+    pipeline: Option<Box<dyn Pipeline>>,
+    history: History,
+    backlog: Backlog,
+    state: State,
+    /// The view's offset that the spooled snapshot stands for.
+    snapshot_offset: u64,
+    own: Option<Own>,
+    counts_before: Counts,
+}
+
+impl View {
+    /// A view that waits for its first segment. `id` names its history until then.
+    pub fn new(settings: ViewSettings, table: Arc<Table>, pipeline: Option<Box<dyn Pipeline>>, id: ReplId) -> Self {
+        let backlog = Backlog::new(0, settings.backlog_bytes);
+        Self {
+            settings,
+            table,
+            pipeline,
+            history: History::new(id),
+            backlog,
+            state: State::Waiting,
+            snapshot_offset: 0,
+            own: None,
+            counts_before: Counts::default(),
+        }
+    }
+
+    /// What the operator decided.
+    pub fn settings(&self) -> &ViewSettings {
+        &self.settings
+    }
+
+    /// Whether the view can be served.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The view's history.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// The kept end of the view's stream.
+    pub fn backlog(&self) -> &Backlog {
+        &self.backlog
+    }
+
+    /// The view's offset that the spooled snapshot stands for.
+    pub fn snapshot_offset(&self) -> u64 {
+        self.snapshot_offset
+    }
+
+    /// Whether the view forwards the primary's bytes under the primary's id.
+    pub fn relays(&self) -> bool {
+        self.own.is_none()
+    }
+
+    /// Whether the view may differ from the truth, by the operator's leave.
+    pub fn is_inexact(&self) -> bool {
+        self.pipeline.as_ref().is_some_and(|pipeline| pipeline.traits().inexact)
+    }
+
+    /// How much passed since the start.
+    pub fn counts(&self) -> Counts {
+        let now = self.own.as_ref().map_or(Counts::default(), |own| own.projection.counts());
+        Counts {
+            frames_in: self.counts_before.frames_in + now.frames_in,
+            frames_out: self.counts_before.frames_out + now.frames_out,
+        }
+    }
+
+    /// The segment has ended: what follows upstream is not a continuation of what this view holds.
+    pub fn end_segment(&mut self) {
+        self.counts_before = self.counts();
+        self.state = State::Waiting;
+        self.own = None;
+        self.backlog.restart(0);
+    }
+
+    /// A new segment begins behind a verified snapshot. `fresh` becomes the id of a view with a history of its own.
+    pub fn begin_segment(&mut self, segment: &Segment, fresh: ReplId) {
+        let own_history = self.pipeline.is_some() || segment.relative_expiries;
+        let bounds = Bounds {
+            transaction_bytes_max: self.settings.transaction_bytes_max,
+            args_max: limits::FRAME_ARGS_MAX,
+        };
+        self.own = own_history.then(|| Own {
+            projection: Projection::new(
+                self.table.clone(),
+                self.pipeline.as_deref(),
+                segment.relative_expiries,
+                bounds,
+                segment.db,
+            ),
+            rope: Rope::default(),
+            ledger: Ledger::default(),
+        });
+        let (id, offset) = if own_history { (fresh, 0) } else { (segment.id, segment.offset) };
+        self.history = History::new(id);
+        self.backlog.restart(offset);
+        self.snapshot_offset = offset;
+        self.state = State::Live;
+    }
+
+    /// The upstream's history goes on under another id.
+    pub fn upstream_renamed(&mut self, id: ReplId) -> bool {
+        if self.relays() && self.state == State::Live && self.history.id != id {
+            self.history = self.history.renamed(id, self.backlog.end());
+            return true;
+        }
+        false
+    }
+
+    /// Forwards raw bytes (relaying views only).
+    pub fn relay(&mut self, bytes: &Bytes, scratch: &mut Rope) {
+        if self.relays() && self.state == State::Live {
+            scratch.write_shared(bytes.clone());
+            self.backlog.append(scratch);
+        }
+    }
+
+    /// Projects whole frames (views with a history of their own). An error has halted the view.
+    pub fn project(&mut self, frames: &Frames<'_>, unix_ms: u64) -> Result<(), Fault> {
+        let (Some(own), State::Live) = (self.own.as_mut(), &self.state) else { return Ok(()) };
+        let pipeline = self.pipeline.as_mut().map(|pipeline| &mut **pipeline as &mut dyn Pipeline);
+        let projected = own.projection.project(frames, pipeline, unix_ms, &mut own.rope);
+        self.backlog.append(&mut own.rope);
+        projected.inspect_err(|fault| self.halt(fault.clone()))
+    }
+
+    /// Notes that everything up to `upstream` is in the view.
+    pub fn checkpoint(&mut self, upstream: u64) {
+        let view = self.backlog.end();
+        if let Some(own) = self.own.as_mut() {
+            own.ledger.record(Checkpoint { upstream, view });
+        }
+    }
+
+    /// The nearest known upstream position at or before the view's position `view`.
+    pub fn upstream_before(&self, view: u64) -> Option<u64> {
+        match &self.own {
+            Some(own) => own.ledger.before(view).map(|checkpoint| checkpoint.upstream),
+            None => Some(view),
+        }
+    }
+
+    /// A frame was too large to be held.
+    pub fn refuse_oversized(&mut self, offset: u64, bytes: u64) -> Option<Fault> {
+        if self.relays() || self.state != State::Live {
+            return None;
+        }
+        let fault = Fault::new(
+            Party::Upstream,
+            format!("a command of at least {bytes} bytes at offset {offset} is above limits.frame of {} bytes", self.settings.frame_bytes_max),
+        );
+        self.halt(fault.clone());
+        Some(fault)
+    }
+
+    /// What was read behind `upstream` never happened there; `db` is what was selected at that place. `true` if the view's
+    /// own bytes had to be taken back.
+    pub fn cut_back(&mut self, upstream: u64, db: u32) -> bool {
+        if self.state != State::Live {
+            return false;
+        }
+        match self.own.as_mut() {
+            Some(own) => {
+                own.projection.abandon_transaction(db);
+                false
+            }
+            None if self.backlog.end() > upstream => {
+                self.backlog.truncate(upstream);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// A PING of our own, so that replicas do not take a silent primary for a dead link. Relaying views add nothing.
+    pub fn ping(&mut self) {
+        if let (Some(own), State::Live) = (self.own.as_mut(), &self.state) {
+            own.rope.write(b"*1\r\n$4\r\nPING\r\n");
+            self.backlog.append(&mut own.rope);
+        }
+    }
+
+    /// Stops serving the view.
+    pub fn halt(&mut self, fault: Fault) {
+        self.state = State::Halted(fault);
+    }
+
+    /// What becomes of a replica that asks `PSYNC id offset`.
+    pub fn asked(&self, id: Option<&ReplId>, offset: i64) -> Asked {
+        id.map_or(Asked::Foreign, |id| self.history.decide(id, offset, self.backlog.start(), self.backlog.end()))
+    }
+
+    /// Whether the backlog still reaches back to the spooled snapshot.
+    pub fn reaches_snapshot(&self) -> bool {
+        self.state == State::Live && self.backlog.start() <= self.snapshot_offset
+    }
+}

@@ -1,0 +1,10 @@
+//! Stories about the machine, driven as a shell drives it: events in, orders and bytes out, time by hand.
+
+mod following;
+mod handshake;
+mod limits;
+mod psync;
+mod resume;
+mod rig;
+mod script;
+mod snapshots;

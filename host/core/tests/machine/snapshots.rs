@@ -1,0 +1,238 @@
+//! Snapshots: as they come, and as they go out.
+
+use sluicegate_core::contract::Input;
+use sluicegate_core::fault::{Fault, Party};
+use sluicegate_core::rdb::{Family, ServerVersion};
+use sluicegate_core::replica::Phase;
+use sluicegate_core::settings::{UnknownReplica, ViewSettings};
+use sluicegate_core::view::State;
+
+use crate::rig::{A, B, Filter, Rig, frame, frames, snapshot};
+
+const MARK: &str = "0123456789012345678901234567890123456789";
+
+fn phase(rig: &Rig, link: sluicegate_core::contract::LinkId) -> Option<Phase> {
+    rig.machine.replicas().find(|(id, _)| **id == link).map(|(_, replica)| replica.phase)
+}
+
+#[test]
+fn a_marked_snapshot_is_acknowledged_at_its_end_however_it_is_cut() {
+    let rdb = snapshot("7.2.4");
+    let bytes = [format!("+FULLRESYNC {A} 9\r\n\n$EOF:{MARK}\r\n").as_bytes(), &rdb, MARK.as_bytes()].concat();
+    for size in [1, 7, 41, bytes.len()] {
+        let mut rig = Rig::relay();
+        rig.introduce("");
+        bytes.chunks(size).for_each(|chunk| rig.up(chunk));
+        assert_eq!(rig.told_up(), frame("REPLCONF ACK 9"), "chunks of {size}");
+        rig.up(frame("SET a 1"));
+        let (_, got) = rig.replica(0);
+        let expected = [format!("+FULLRESYNC {A} 9\r\n${}\r\n", rdb.len()).as_bytes(), &rdb, &frame("SET a 1")].concat();
+        assert_eq!(got, expected);
+    }
+}
+
+#[test]
+fn the_stream_may_follow_a_snapshot_of_known_length_in_the_same_read() {
+    let rdb = snapshot("7.2.4");
+    let bytes = [format!("+FULLRESYNC {A} 9\r\n${}\r\n", rdb.len()).as_bytes(), &rdb, &frame("SET a 1")].concat();
+    for size in [1, 13, bytes.len()] {
+        let mut rig = Rig::relay();
+        rig.introduce("");
+        bytes.chunks(size).for_each(|chunk| rig.up(chunk));
+        let end = 9 + frame("SET a 1").len() as u64;
+        assert_eq!(rig.machine.upstream_position().map(|(_, applied, read)| (applied, read)), Some((end, end)));
+    }
+}
+
+#[test]
+fn a_snapshot_that_is_not_what_it_says_is_thrown_away() {
+    let rdb = snapshot("7.2.4");
+    let mut flipped = rdb.clone();
+    flipped[20] ^= 1;
+    let mut bad_sum = rdb.clone();
+    *bad_sum.last_mut().unwrap() ^= 1;
+    let (len, mark) = (rdb.len(), MARK.as_bytes());
+    let stories: [(String, Vec<u8>); 7] = [
+        (format!("${len}"), bad_sum),
+        (format!("${}", len - 1), rdb[..len - 1].to_vec()),
+        (format!("${}", len + 3), [&rdb[..], b"abc"].concat()),
+        (format!("$EOF:{MARK}"), [&rdb[..], &mark[1..], b"x"].concat()),
+        (format!("$EOF:{MARK}"), [&rdb[..], mark, b"*"].concat()),
+        (format!("${len}"), flipped),
+        (format!("${len}"), vec![b'x'; len]),
+    ];
+    for (header, bytes) in stories {
+        let mut rig = Rig::relay();
+        rig.introduce("");
+        rig.up(format!("+FULLRESYNC {A} 9\r\n{header}\r\n"));
+        rig.up(&bytes);
+        assert_eq!(rig.up_link(), None, "{header}");
+        assert!(rig.noted("full-sync-failed").is_some_and(|text| text.starts_with("upstream:")), "{header}");
+        assert_eq!(rig.machine.views()[0].state(), &State::Waiting);
+        rig.attach(B, 1);
+        assert_eq!(rig.machine.views()[0].state(), &State::Live);
+    }
+}
+
+#[test]
+fn a_mark_inside_a_value_ends_nothing() {
+    use sluicegate_core::rdb::write;
+    let mut rdb = Vec::new();
+    write::write_magic(&mut rdb, Family::Redis, 11);
+    write::write_select(&mut rdb, 0);
+    write::write_string_key(&mut rdb, b"a", MARK.as_bytes());
+    write::write_end(&mut rdb);
+    let mut rig = Rig::relay();
+    rig.introduce("");
+    rig.up(format!("+FULLRESYNC {A} 9\r\n$EOF:{MARK}\r\n"));
+    rig.up([&rdb, MARK.as_bytes()].concat());
+    assert_eq!(rig.told_up(), frame("REPLCONF ACK 9"));
+}
+
+#[test]
+fn an_old_primary_gives_every_view_a_history_of_its_own() {
+    let mut rig = Rig::relay();
+    rig.introduce("");
+    rig.give_snapshot(A, 9, &snapshot("6.2.16"));
+    assert!(!rig.machine.views()[0].relays());
+    let replica = rig.synced(0);
+    rig.up(frames("SET a 1 EX 10 | JSON.SET b $ 1"));
+    let got = String::from_utf8(rig.got(replica)).unwrap();
+    assert!(got.contains("PXAT") && got.contains("JSON.SET"), "{got}");
+    assert_ne!(rig.info("master_replid"), A);
+}
+
+#[test]
+fn behind_a_mark_the_stream_waits_for_the_first_acknowledgement() {
+    let mut rig = Rig::filter();
+    rig.attach(A, 100);
+    rig.up(frame("SET a 1"));
+    let (link, got) = rig.replica(0);
+    let id = rig.info("master_replid");
+    let got = String::from_utf8(got).unwrap();
+    let (line, rest) = got.split_once("\r\n").unwrap();
+    assert_eq!(line, format!("+FULLRESYNC {id} 0"));
+    let mark = rest.strip_prefix("$EOF:").and_then(|rest| rest.get(..40)).unwrap();
+    assert_eq!(rest, format!("$EOF:{mark}\r\n(snapshot){mark}"));
+    rig.up(frame("SET b 1"));
+    rig.send(link, "\n\n");
+    rig.wait(5000);
+    assert_eq!(rig.got(link), b"", "not a byte, not even a newline");
+    rig.send(link, frame("REPLCONF ACK 0"));
+    assert_eq!(rig.got(link), frames("SELECT 0 | SET a 1 | SET b 1"));
+}
+
+#[test]
+fn without_eof_a_length_is_told_and_the_stream_follows_at_once() {
+    let mut rig = Rig::filter();
+    rig.attach(A, 100);
+    rig.up(frame("SET a 1"));
+    let link = rig.accept(0);
+    let got = rig.ask(link, "PSYNC ? -1");
+    let (_, rest) = got.split_once("\r\n").unwrap();
+    assert_eq!(rest.as_bytes(), [b"$10\r\n(snapshot)", &frames("SELECT 0 | SET a 1")[..]].concat());
+}
+
+#[test]
+fn newlines_keep_a_replica_waiting_until_the_header_and_not_a_byte_longer() {
+    let mut rig = Rig::filter();
+    rig.ships_itself = false;
+    rig.attach(A, 100);
+    let link = rig.accept(0);
+    assert!(rig.ask(link, "PSYNC ? -1").starts_with("+FULLRESYNC"));
+    rig.wait(2000);
+    assert_eq!(rig.got(link), b"\n\n");
+    rig.handle(Input::ShipLength(link, 4));
+    rig.wait(2000);
+    assert_eq!(rig.got(link), b"$4\r\n");
+    rig.handle(Input::ShipBytes(link, b"ab"[..].into()));
+    rig.wait(2000);
+    rig.handle(Input::ShipBytes(link, b"cd"[..].into()));
+    rig.handle(Input::ShipEnded(link, Ok(())));
+    rig.wait(2000);
+    assert_eq!(rig.got(link), b"abcd");
+    let eof = rig.accept(0);
+    rig.ask(eof, "REPLCONF capa eof");
+    rig.ask(eof, "PSYNC ? -1");
+    rig.wait(3000);
+    assert_eq!(rig.got(eof), b"", "its header is out already");
+}
+
+#[test]
+fn a_snapshot_that_fails_closes_its_link_and_a_plugin_that_fails_halts_its_view() {
+    let mut rig = Rig::filter();
+    rig.ships_itself = false;
+    rig.attach(A, 100);
+    let (first, _) = rig.replica(0);
+    rig.handle(Input::ShipEnded(first, Err(Fault::new(Party::Own, "disk"))));
+    assert!(rig.closed.contains(&first));
+    assert_eq!(rig.machine.views()[0].state(), &State::Live);
+    let ((second, _), (third, _)) = (rig.replica(0), rig.replica(0));
+    rig.handle(Input::ShipEnded(second, Err(Fault::new(Party::Plugin, "trap"))));
+    assert!(rig.closed.contains(&second) && rig.closed.contains(&third));
+    assert!(rig.cancelled.contains(&third), "its snapshot is not made to its end");
+    assert!(matches!(rig.machine.views()[0].state(), State::Halted(_)));
+}
+
+#[test]
+fn at_most_eight_snapshots_go_out_at_once_and_the_others_follow_in_their_order() {
+    let mut rig = Rig::filter();
+    rig.ships_itself = false;
+    rig.attach(A, 100);
+    let links: Vec<_> = (0..12).map(|_| rig.replica(0).0).collect();
+    assert_eq!(rig.ships.len(), 8);
+    rig.wait(1000);
+    assert_eq!(rig.got(links[8]), b"\n");
+    // Longer than a stalled replica may take: time in the queue is not its fault.
+    for _ in 0..70 {
+        rig.wait(1000);
+        for link in &links {
+            rig.got(*link);
+            rig.send(*link, "\n");
+        }
+    }
+    rig.handle(Input::ShipEnded(links[0], Ok(())));
+    assert_eq!(phase(&rig, links[8]), Some(Phase::Shipping));
+    rig.handle(Input::Tick);
+    assert_eq!(phase(&rig, links[8]), Some(Phase::Shipping));
+    rig.handle(Input::Closed(links[1], "gone".into()));
+    assert_eq!(rig.cancelled, [links[1]]);
+    assert_eq!(phase(&rig, links[9]), Some(Phase::Shipping));
+    assert_eq!(phase(&rig, links[10]), Some(Phase::Queued));
+    // The segment ends while snapshots go out and others wait for theirs.
+    let shipped = rig.ships.len();
+    rig.cut();
+    rig.introduce("");
+    rig.up(format!("+FULLRESYNC {B} 0\r\n"));
+    assert!(links.iter().all(|link| rig.closed.contains(link)));
+    assert_eq!(rig.ships.len(), shipped, "none is begun only to be given up");
+    assert_eq!(rig.cancelled.len(), 1 + 8);
+}
+
+#[test]
+fn who_cannot_load_the_snapshot_is_refused_before_it_empties_itself() {
+    let mut settings = ViewSettings::new("some");
+    settings.unknown_replica = UnknownReplica::Refuse;
+    let mut rig = Rig::new(vec![settings], vec![Some(Box::new(Filter))]);
+    rig.attach(A, 100);
+    let stories = [(Some((Family::Redis, 6, 2)), "-ERR "), (Some((Family::Redis, 7, 2)), "+FULLRESYNC"), (Some((Family::Valkey, 8, 0)), "+FULLRESYNC"), (None, "-ERR ")];
+    for (version, expected) in stories {
+        let link = rig.accept(0);
+        rig.ask(link, "REPLCONF listening-port 7777 capa eof");
+        assert_eq!(rig.ask(link, "PSYNC ? -1"), "");
+        assert_eq!(rig.probes.pop(), Some((link, format!("10.0.0.{}", link.0), 7777)));
+        let version = version.map(|(family, major, minor)| ServerVersion { family, major, minor });
+        rig.handle(Input::Probed(link, version));
+        let answer = rig.got(link);
+        assert!(answer.starts_with(expected.as_bytes()), "{version:?}: {}", answer.escape_ascii());
+    }
+    let mute = rig.accept(0);
+    rig.ask(mute, "REPLCONF listening-port 7777");
+    rig.ask(mute, "PSYNC ? -1");
+    rig.wait(3000);
+    assert!(rig.got(mute).starts_with(b"\n\n"), "it is told to wait while its version is asked for");
+    assert!(rig.closed.contains(&mute), "and refused when nobody answers");
+    let valkey = rig.accept(0);
+    rig.ask(valkey, "REPLCONF listening-port 7777 version 9.1.0");
+    assert!(rig.ask(valkey, "PSYNC ? -1").starts_with("+FULLRESYNC"), "who says its version is not asked for it");
+}
