@@ -1,0 +1,228 @@
+//! A plugin from its bytes to something that instances can be made of.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
+use wasmtime::{Result, Store, format_err};
+
+use crate::error::LoadError;
+use crate::imports;
+use crate::instance::{Fault, Funcs, Instance, State};
+use crate::room::Room;
+use crate::spec::{PluginSpec, limits};
+use crate::stats::Cell;
+use crate::wire;
+
+/// What a plugin says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Descriptor {
+    /// The plugin's own name.
+    pub name: String,
+    /// Its own version.
+    pub version: String,
+    /// It is asked about keys with these prefixes only; empty: all keys.
+    pub prefixes: Vec<Vec<u8>>,
+    /// Its answers do not depend on the database.
+    pub db_independent: bool,
+    /// Names of its counters.
+    pub counters: Vec<String>,
+}
+
+/// A compiled plugin whose settings have been accepted.
+pub struct Plugin {
+    room: Room,
+    spec: PluginSpec,
+    settings: Vec<wire::Setting>,
+    pre: InstancePre<State>,
+    exports: Exports,
+    descriptor: Descriptor,
+}
+
+impl std::fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plugin").field("name", &self.spec.name).field("descriptor", &self.descriptor).finish()
+    }
+}
+
+impl Plugin {
+    /// The name in the configuration.
+    pub fn name(&self) -> &str {
+        &self.spec.name
+    }
+
+    /// What the plugin says of itself.
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
+    /// The interfaces that the plugin exports: some of `key-filter`, `frame-filter`, `key-transform`.
+    pub fn worlds(&self) -> Vec<&'static str> {
+        let Exports { filter, filter_frames, transform, .. } = &self.exports;
+        let worlds = [
+            (filter.is_some(), "key-filter"),
+            (filter_frames.is_some(), "frame-filter"),
+            (transform.is_some(), "key-transform"),
+        ];
+        worlds.into_iter().filter_map(|(has, world)| has.then_some(world)).collect()
+    }
+
+    pub(crate) fn room(&self) -> &Room {
+        &self.room
+    }
+
+    pub(crate) fn spec(&self) -> &PluginSpec {
+        &self.spec
+    }
+
+    pub(crate) fn settings(&self) -> &[wire::Setting] {
+        &self.settings
+    }
+
+    pub(crate) fn pre(&self) -> &InstancePre<State> {
+        &self.pre
+    }
+
+    pub(crate) fn exports(&self) -> &Exports {
+        &self.exports
+    }
+
+    pub(crate) fn load(room: &Room, mut spec: PluginSpec) -> Result<Self, LoadError> {
+        let name = spec.name.clone();
+        let wasm = componentize(&name, std::mem::take(&mut spec.wasm), spec.component_bytes_max)?;
+        let component = Component::new(room.engine(spec.fuel.is_some())?, &wasm).map_err(|error| {
+            LoadError::new(
+                &name,
+                format!("no valid component: {error:#}"),
+                "build it for wasm32-wasip2 or with the SDK",
+            )
+        })?;
+        let linker = imports::linker(&name, &component)?;
+        let exports = Exports::find(&name, &component)?;
+        let pre = linker
+            .instantiate_pre(&component)
+            .map_err(|error| LoadError::new(&name, format!("{error:#}"), "rebuild it with the SDK of this release"))?;
+        let settings = spec.settings.iter().cloned().map(|(name, value)| wire::Setting { name, value }).collect();
+        let descriptor = Descriptor {
+            name: String::new(),
+            version: String::new(),
+            prefixes: Vec::new(),
+            db_independent: false,
+            counters: Vec::new(),
+        };
+        let mut plugin = Self { room: room.clone(), spec, settings, pre, exports, descriptor };
+        plugin.descriptor = plugin.describe()?;
+        Ok(plugin)
+    }
+
+    /// Makes an instance for its word on the settings and on itself.
+    fn describe(&self) -> Result<Descriptor, LoadError> {
+        let cell = Arc::new(Cell::new(self.name(), &[]));
+        let mut instance = Instance::new(self, &cell).map_err(|fault| self.unfit(fault))?;
+        let describe = instance.funcs.describe;
+        let ticks = self.room.ticks(limits::INIT_DEADLINE_MS);
+        let (described,) = instance.call::<_, (wire::Descriptor,)>(&describe, ticks, ()).map_err(|f| self.unfit(f))?;
+        let wire::Descriptor { name, version, prefixes, properties, counters } = described;
+        if prefixes.len() > limits::DESCRIPTOR_ITEMS || counters.len() > limits::DESCRIPTOR_ITEMS {
+            let what = format!("it describes more than {} prefixes or counters", limits::DESCRIPTOR_ITEMS);
+            return Err(LoadError::new(self.name(), what, "it must name fewer"));
+        }
+        let db_independent = properties.contains(&wire::Property::DbIndependent);
+        Ok(Descriptor { name, version, prefixes, db_independent, counters })
+    }
+
+    /// The error of a plugin that cannot be started.
+    pub(crate) fn unfit(&self, fault: Fault) -> LoadError {
+        let (Fault::Broken(what) | Fault::Deadline(what) | Fault::Rejected(what) | Fault::Final(what)) = fault;
+        LoadError::new(self.name(), format!("it did not start: {what}"), "check its settings")
+    }
+}
+
+/// A component as it is, a core module with an embedded component type made one.
+fn componentize(name: &str, wasm: Cow<'static, [u8]>, max: usize) -> Result<Cow<'static, [u8]>, LoadError> {
+    const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
+    if wasm.len() > max {
+        let what = format!("{} bytes are more than the {max} that a component may have", wasm.len());
+        return Err(LoadError::new(name, what, "make it smaller or raise the limit"));
+    }
+    if !wasm.starts_with(CORE_MODULE) {
+        return Ok(wasm);
+    }
+    let mut encoder = wit_component::ComponentEncoder::default();
+    let component = encoder.validate(true).module(&wasm).and_then(|encoder| encoder.encode());
+    component.map(Cow::Owned).map_err(|error| {
+        LoadError::new(
+            name,
+            format!("a module that is no component: {error:#}"),
+            "is it built with the SDK's `export!`?",
+        )
+    })
+}
+
+/// Where the exports of the contract are in a component.
+pub(crate) struct Exports {
+    describe: ComponentExportIndex,
+    init: ComponentExportIndex,
+    filter: Option<ComponentExportIndex>,
+    filter_frames: Option<ComponentExportIndex>,
+    transform: Option<(ComponentExportIndex, ComponentExportIndex)>,
+}
+
+impl Exports {
+    fn find(plugin: &str, component: &Component) -> Result<Self, LoadError> {
+        // Look-up follows the rules of versions: 0.1.0 finds 0.1.x.
+        let find = |interface: &str, function: &str| {
+            let interface = component.get_export_index(None, &format!("sluicegate:plugin/{interface}@0.1.0"))?;
+            component.get_export_index(Some(&interface), function)
+        };
+        let (Some(describe), Some(init)) = (find("lifecycle", "describe"), find("lifecycle", "init")) else {
+            let ty = component.component_type();
+            let other = ty.exports(component.engine()).find(|(name, _)| name.starts_with("sluicegate:plugin/"));
+            return Err(match other {
+                Some((name, _)) => imports::other_version(plugin, name),
+                None => LoadError::new(plugin, "it does not export sluicegate:plugin/lifecycle", "it is no plugin"),
+            });
+        };
+        let exports = Self {
+            describe,
+            init,
+            filter: find("key-filter", "filter"),
+            filter_frames: find("frame-filter", "filter"),
+            transform: find("key-transform", "rename").zip(find("key-transform", "original")),
+        };
+        if exports.filter.is_none() && exports.filter_frames.is_none() && exports.transform.is_none() {
+            let what = "it exports none of key-filter, frame-filter, key-transform";
+            return Err(LoadError::new(plugin, what, "it has nothing to decide"));
+        }
+        Ok(exports)
+    }
+
+    /// The functions in one instance.
+    pub(crate) fn funcs(&self, store: &mut Store<State>, made: &wasmtime::component::Instance) -> Result<Funcs> {
+        let mut get = |index: &ComponentExportIndex| {
+            made.get_func(&mut *store, index).ok_or_else(|| format_err!("an export is not a function"))
+        };
+        let mut optional = |index: Option<&ComponentExportIndex>| index.map(&mut get).transpose();
+        let (rename, original) = (self.transform.as_ref().map(|t| &t.0), self.transform.as_ref().map(|t| &t.1));
+        Ok(Funcs {
+            filter: optional(self.filter.as_ref())?,
+            filter_frames: optional(self.filter_frames.as_ref())?,
+            rename: optional(rename)?,
+            original: optional(original)?,
+            describe: get(&self.describe)?,
+            init: get(&self.init)?,
+        })
+    }
+
+    pub(crate) fn has_filter(&self) -> bool {
+        self.filter.is_some()
+    }
+
+    pub(crate) fn has_frame_filter(&self) -> bool {
+        self.filter_frames.is_some()
+    }
+
+    pub(crate) fn has_transform(&self) -> bool {
+        self.transform.is_some()
+    }
+}

@@ -1,0 +1,135 @@
+//! The engine, and the thread whose ticks stop a plugin that does not end.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, Strategy, WasmFeatures};
+
+use crate::error::LoadError;
+use crate::pipeline::GuestPipeline;
+use crate::plugin::Plugin;
+use crate::spec::{PluginSpec, limits};
+
+/// Settings of a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RoomSettings {
+    /// How long a plugin runs between two looks at its deadline. Milliseconds, at least 1.
+    pub tick_ms: u64,
+}
+
+impl Default for RoomSettings {
+    fn default() -> Self {
+        Self { tick_ms: limits::TICK_MS }
+    }
+}
+
+/// Where plugins are compiled and run. Cheap to clone; all clones are the same room.
+#[derive(Clone)]
+pub struct Room {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    engine: Engine,
+    /// Counting instructions costs a fifth of a plugin's speed, so plugins without `fuel` have an engine that does not.
+    metered: OnceLock<Engine>,
+    tick_ms: u64,
+}
+
+impl Room {
+    /// Opens a room and starts its ticker, a thread that ends when the room and all its plugins are gone.
+    ///
+    /// # Errors
+    ///
+    /// The machine cannot run compiled WebAssembly, or refuses a thread.
+    pub fn new(settings: RoomSettings) -> Result<Self, LoadError> {
+        let tick_ms = settings.tick_ms.max(1);
+        let engine = engine(false)?;
+        let inner = Arc::new(Inner { engine, metered: OnceLock::new(), tick_ms });
+        let ticked = Arc::downgrade(&inner);
+        let ticker = move || {
+            while let Some(room) = ticked.upgrade() {
+                room.engine.increment_epoch();
+                if let Some(metered) = room.metered.get() {
+                    metered.increment_epoch();
+                }
+                drop(room);
+                std::thread::sleep(Duration::from_millis(tick_ms));
+            }
+        };
+        let thread = std::thread::Builder::new().name("plugin-ticker".into());
+        thread.spawn(ticker).map_err(|error| unusable(error.to_string()))?;
+        Ok(Self { inner })
+    }
+
+    /// Compiles a plugin, checks what it imports and exports, and lets it read its settings. Takes about a second for
+    /// each mebibyte.
+    ///
+    /// # Errors
+    ///
+    /// The component is too large, broken, of another version of the contract, asks for authority, or refuses its settings.
+    pub fn load(&self, spec: PluginSpec) -> Result<Plugin, LoadError> {
+        Plugin::load(self, spec)
+    }
+
+    /// Puts plugins in order, each with an instance of its own.
+    ///
+    /// # Errors
+    ///
+    /// A plugin that could be initialised when it was loaded now cannot.
+    pub fn pipeline(&self, plugins: &[Arc<Plugin>]) -> Result<GuestPipeline, LoadError> {
+        GuestPipeline::new(plugins)
+    }
+
+    /// The engine for a plugin with or without a bound of instructions.
+    pub(crate) fn engine(&self, metered: bool) -> Result<&Engine, LoadError> {
+        if !metered {
+            return Ok(&self.inner.engine);
+        }
+        if self.inner.metered.get().is_none() {
+            // Another thread may have been faster; then its engine is as good.
+            let _ = self.inner.metered.set(engine(true)?);
+        }
+        self.inner.metered.get().ok_or_else(|| unusable("no engine".into()))
+    }
+
+    /// Milliseconds in ticks, rounded up, and one more because the current tick has begun already.
+    pub(crate) fn ticks(&self, ms: u64) -> u64 {
+        ms.div_ceil(self.inner.tick_ms).saturating_add(1)
+    }
+}
+
+fn unusable(what: String) -> LoadError {
+    LoadError::new("(any)", what, "this machine cannot run plugins")
+}
+
+fn engine(metered: bool) -> Result<Engine, LoadError> {
+    let refused = WasmFeatures::THREADS
+        | WasmFeatures::SHARED_EVERYTHING_THREADS
+        | WasmFeatures::MEMORY64
+        | WasmFeatures::MULTI_MEMORY
+        | WasmFeatures::GC
+        | WasmFeatures::FUNCTION_REFERENCES
+        | WasmFeatures::EXCEPTIONS
+        | WasmFeatures::RELAXED_SIMD
+        | WasmFeatures::STACK_SWITCHING
+        | WasmFeatures::CM_ASYNC;
+    let mut config = Config::new();
+    config
+        .strategy(Strategy::Cranelift)
+        .cranelift_opt_level(OptLevel::Speed)
+        // Bits of a NaN differ between machines; answers must not.
+        .cranelift_nan_canonicalization(true)
+        .wasm_features(refused, false)
+        // Plugins are asked synchronously, and the machinery for more costs two thirds of a call.
+        .concurrency_support(false)
+        .epoch_interruption(true)
+        .consume_fuel(metered)
+        .max_wasm_stack(limits::STACK_BYTES)
+        .memory_reservation(4 << 30)
+        .memory_guard_size(32 << 20)
+        .guard_before_linear_memory(true)
+        // Instances are made at load and live long: a pool would gain nothing.
+        .allocation_strategy(InstanceAllocationStrategy::OnDemand);
+    Engine::new(&config).map_err(|error| unusable(format!("{error:#}")))
+}
