@@ -1,3 +1,15 @@
-//! The binary.
+//! Sluicegate: a replication proxy between a Redis or Valkey primary and its replicas, with WebAssembly plugins between.
 
-fn main() {}
+mod bootstrap;
+mod cli;
+mod config;
+mod demo;
+mod logging;
+mod reactor;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // A panic has already told its story on standard error; what is left is to say that it is our fault.
+    std::panic::catch_unwind(cli::main).unwrap_or(cli::exit::BUG.into())
+}

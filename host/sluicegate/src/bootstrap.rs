@@ -1,0 +1,116 @@
+//! The one place where concrete things meet: configuration, plugins, core, reactor.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context;
+use sluicegate_core::machine::Machine;
+use sluicegate_core::pipeline::Pipeline;
+use sluicegate_guest::{Plugin, Room, RoomSettings};
+
+use crate::config::{ConfigError, Plan};
+use crate::reactor::{self, Clock, Reactor};
+
+/// Runs the proxy until it is told to stop.
+///
+/// # Errors
+/// The plan cannot be carried out here: a port is taken, a plugin does not load, the data directory cannot be used.
+pub(crate) fn run(plan: Plan) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let plugins = Plugins::load(&plan)?;
+    let _lock = data_dir(&plan.data_dir)?;
+    let listeners = reactor::listen(&plan.listen)?;
+    let mut pipelines = Vec::new();
+    for view in 0..plan.settings.views.len() {
+        pipelines.push(plugins.pipeline(view)?);
+    }
+    let clock = Clock::new();
+    let machine = Machine::new(plan.settings.clone(), pipelines, Box::new(entropy), clock.now());
+    announce(&plan, began);
+    Reactor::new(machine, clock, listeners, Arc::new(plugins), plan)?.run()
+}
+
+/// The plugins of every view, compiled once.
+pub(crate) struct Plugins {
+    room: Room,
+    views: Vec<Vec<Arc<Plugin>>>,
+}
+
+impl Plugins {
+    /// Loads what the pipelines name.
+    pub(crate) fn load(plan: &Plan) -> anyhow::Result<Self> {
+        let room = Room::new(RoomSettings::default()).map_err(|error| ConfigError(error.to_string()))?;
+        let mut loaded: HashMap<&str, Arc<Plugin>> = HashMap::new();
+        for plugin in &plan.plugins {
+            let component = room.load(plugin.spec()?).map_err(|error| ConfigError(error.to_string()))?;
+            loaded.insert(&plugin.name, Arc::new(component));
+        }
+        let views = plan.settings.views.iter();
+        let views = views.map(|view| view.pipeline.iter().filter_map(|name| loaded.get(&**name).cloned()).collect());
+        Ok(Self { views: views.collect(), room })
+    }
+
+    /// Instances of their own for one more user of a view's plugins; `None` for a view without plugins.
+    pub(crate) fn pipeline(&self, view: usize) -> anyhow::Result<Option<Box<dyn Pipeline>>> {
+        let plugins = self.views.get(view).map_or(&[][..], |plugins| plugins);
+        if plugins.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(self.room.pipeline(plugins)?)))
+    }
+}
+
+/// Makes the data directory, private to this user, and keeps others out of it while the returned file is open.
+fn data_dir(dir: &Path) -> anyhow::Result<fs::File> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .with_context(|| format!("cannot make the data directory {}", dir.display()))?;
+    let lock = fs::File::create(dir.join("lock")).with_context(|| format!("cannot write into {}", dir.display()))?;
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+        ConfigError(format!("the data directory {} is in use by another sluicegate (server.data_dir)", dir.display()))
+    })?;
+    Ok(lock)
+}
+
+fn entropy() -> [u8; 20] {
+    let mut bytes = [0; 20];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        // The kernel's generator never fails once it is seeded, and is seeded long before programs like this one start.
+        filled += rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty()).unwrap_or(0);
+    }
+    bytes
+}
+
+fn announce(plan: &Plan, began: Instant) {
+    let upstream = &plan.settings.upstream;
+    tracing::info!(
+        event = "start",
+        "sluicegate {} pid {} follows {}:{} (started in {} ms)",
+        plan.settings.version,
+        std::process::id(),
+        upstream.host,
+        upstream.port,
+        began.elapsed().as_millis(),
+    );
+    for (view, address) in &plan.listen {
+        let view = &plan.settings.views[*view];
+        let pipeline = if view.pipeline.is_empty() {
+            "no plugins: the primary's own history".into()
+        } else {
+            format!("plugins {}, a history of its own", view.pipeline.join(" then "))
+        };
+        tracing::info!(
+            event = "listen",
+            "view '{}' listens on {address}: {pipeline}, backlog {} MiB",
+            view.name,
+            view.backlog_bytes >> 20,
+        );
+    }
+}

@@ -1,0 +1,77 @@
+//! The command line: one module a verb.
+
+pub(crate) mod exit;
+mod run;
+mod validate;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::demo;
+
+const EXAMPLES: &str = "\
+Examples:
+  sluicegate demo                                  see it work, with nothing to prepare
+  sluicegate run --upstream db:6379 --listen :7000 serve replicas of db on 127.0.0.1:7000
+  sluicegate run --config sluicegate.toml          the same from a file: views, plugins, users
+  sluicegate validate --config sluicegate.toml     find mistakes before they are used
+
+Exit codes: 0 ok, 64 usage, 70 our own fault, 74 input or output, 78 configuration";
+
+/// Ours and the engine's: a report of a fault needs both.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (wasmtime ", env!("WASMTIME_VERSION"), ")");
+
+/// A WebAssembly-extensible replication proxy for Redis and Valkey.
+#[derive(Debug, Parser)]
+#[command(name = "sluicegate", version = VERSION, max_term_width = 100, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Follow a primary and serve its views to replicas
+    Run(Box<run::Args>),
+    /// Check a configuration without binding a port or writing a file
+    Validate(validate::Args),
+    /// Show a primary, the proxy and two replicas at work, and check the replicas
+    Demo(demo::Args),
+    /// Run a program that ends when the process PARENT ends
+    #[command(hide = true)]
+    WithParent(demo::process::WithParent),
+}
+
+/// Does what the command line says.
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(answer) => {
+            let code = if answer.use_stderr() { exit::USAGE } else { exit::OK };
+            // A closed terminal is no reason for another error.
+            let _ = answer.print();
+            return code.into();
+        }
+    };
+    let done = match cli.verb {
+        Verb::Run(args) => args.run(),
+        Verb::Validate(args) => args.run(),
+        Verb::Demo(args) => args.run(),
+        Verb::WithParent(args) => args.run(),
+    };
+    match done {
+        Ok(()) => exit::OK.into(),
+        Err(error) => exit::report(&error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+}

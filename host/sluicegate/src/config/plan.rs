@@ -1,0 +1,187 @@
+//! What the file means: a [`Plan`], valid by construction.
+
+mod checks;
+mod pipeline;
+mod upstream;
+mod views;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::fs;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+use sluicegate_core::settings::Settings;
+use sluicegate_guest::{OnError, PluginSpec};
+use tracing_subscriber::EnvFilter;
+
+use super::file::{File, LogFormat};
+use super::report::{self, ConfigError, Problem};
+use checks::Checks;
+
+/// Where the snapshots of the upstream are kept unless the file says otherwise: in the working directory, as Redis does.
+const DATA_DIR: &str = "sluicegate-data";
+
+/// Everything that the program is told at its start.
+#[derive(Clone)]
+pub(crate) struct Plan {
+    /// What the core is told. The password is in it: show a plan by its own `Debug`, never the settings by theirs.
+    pub(crate) settings: Settings,
+    /// Where to listen: the index of the view in `settings.views`, and an address. No two of them clash.
+    pub(crate) listen: Vec<(usize, SocketAddr)>,
+    /// The plugins. Every name in a pipeline is one of theirs.
+    pub(crate) plugins: Vec<PluginPlan>,
+    /// Where to keep snapshots; may not exist yet.
+    pub(crate) data_dir: PathBuf,
+    /// What to log.
+    pub(crate) log: LogPlan,
+    /// What the operator should know, though it does not keep the proxy from starting: a line, and a picture below it.
+    pub(crate) warnings: Vec<String>,
+    /// The text, to point into.
+    text: report::Source,
+}
+
+/// One plugin: where its component is, its limits and its settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PluginPlan {
+    /// Its name in pipelines, logs and INFO.
+    pub(crate) name: String,
+    /// Where its component is.
+    pub(crate) source: Source,
+    /// For `init`, in the order of the file; a name may be there more than once.
+    pub(crate) settings: Vec<(String, String)>,
+    /// What becomes of keys that the plugin cannot answer for.
+    pub(crate) on_error: OnError,
+    /// The most memory of one instance. Bytes.
+    pub(crate) memory_bytes: usize,
+    /// The longest call. Milliseconds.
+    pub(crate) deadline_ms: u64,
+    /// The most instructions of one call; 0: not counted.
+    pub(crate) fuel: u64,
+    /// What the component must hash to.
+    pub(crate) sha256: Option<[u8; 32]>,
+    /// Where the file names its component.
+    place: Option<Range<usize>>,
+}
+
+/// Where a component comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A file.
+    File(PathBuf),
+    /// One that the program carries, by its name.
+    Builtin(String),
+}
+
+/// What to log, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LogPlan {
+    /// A level, or targets and levels as in `RUST_LOG`; known to parse.
+    pub(crate) level: String,
+    /// Text or JSON.
+    pub(crate) format: LogFormat,
+}
+
+/// Understands a file. Relative paths in it start at `folder`; problems point into `source`.
+pub(super) fn understand(file: &File, folder: &Path, source: &report::Source) -> anyhow::Result<Plan> {
+    let mut checks = Checks::default();
+    let plugins = pipeline::plugins(file, folder, &mut checks);
+    let (views, listen) = views::views(file, &mut checks);
+    pipeline::pipelines(file, &mut checks);
+    let users = views::users(file, &mut checks);
+    views::exposure(file, &listen, &mut checks);
+    let first_port = views.first().map_or(0, |view| view.port);
+    let upstream = upstream::upstream(&file.upstream, folder, first_port, &mut checks);
+    let log = log(file, &mut checks);
+
+    let rendered = source.render(&checks.problems);
+    if checks.has_errors() {
+        return Err(ConfigError(rendered.concat()).into());
+    }
+    Ok(Plan {
+        settings: Settings { upstream, views, users, version: env!("CARGO_PKG_VERSION").into() },
+        listen,
+        plugins,
+        data_dir: file.server.data_dir.as_ref().map_or_else(|| PathBuf::from(DATA_DIR), |dir| folder.join(dir)),
+        log,
+        warnings: rendered,
+        text: source.clone(),
+    })
+}
+
+fn log(file: &File, checks: &mut Checks) -> LogPlan {
+    let mut level = "info".to_owned();
+    if let Some(written) = &file.log.level {
+        match written.get_ref().parse::<EnvFilter>() {
+            Ok(_) => level.clone_from(written.get_ref()),
+            Err(_) => checks.error(
+                written,
+                format!("bad log level `{}`: write error, warn, info, debug or trace", written.get_ref()),
+            ),
+        }
+    }
+    LogPlan { level, format: file.log.format.unwrap_or_default() }
+}
+
+impl Plan {
+    /// What is wrong with a plugin, shown where the file names its component.
+    pub(crate) fn fault(&self, plugin: &PluginPlan, what: impl fmt::Display) -> ConfigError {
+        let problem = Problem { span: plugin.place.clone(), message: what.to_string(), is_warning: false };
+        ConfigError(self.text.render(&[problem]).concat())
+    }
+}
+
+impl PluginPlan {
+    /// What the plugin room is told: the component is read, and checked against `sha256` if there is one.
+    ///
+    /// # Errors
+    /// The file cannot be read, its digest is another one, or nothing built in has that name. The operator's.
+    pub(crate) fn spec(&self) -> Result<PluginSpec, ConfigError> {
+        let wasm = self.component().map_err(|what| ConfigError(format!("plugin `{}`: {what}", self.name)))?;
+        let mut spec = PluginSpec::new(&self.name, wasm);
+        spec.settings.clone_from(&self.settings);
+        spec.on_error = self.on_error;
+        spec.memory_bytes = self.memory_bytes;
+        spec.deadline_ms = self.deadline_ms;
+        spec.fuel = (self.fuel != 0).then_some(self.fuel);
+        Ok(spec)
+    }
+
+    fn component(&self) -> Result<Cow<'static, [u8]>, String> {
+        let bytes: Cow<'static, [u8]> = match &self.source {
+            Source::File(path) => {
+                fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?.into()
+            }
+            Source::Builtin(name) => {
+                sluicegate_bundle::builtin(name).ok_or_else(|| format!("nothing built in is called `{name}`"))?.into()
+            }
+        };
+        let found: [u8; 32] = Sha256::digest(&bytes).into();
+        match self.sha256 {
+            Some(expected) if expected != found => {
+                Err(format!("its sha256 is {}, the configuration says {}", hex(&found), hex(&expected)))
+            }
+            _ => Ok(bytes),
+        }
+    }
+}
+
+fn hex(digest: &[u8; 32]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut settings = self.settings.clone();
+        settings.upstream.password = settings.upstream.password.map(|_| "(hidden)".into());
+        f.debug_struct("Plan")
+            .field("settings", &settings)
+            .field("listen", &self.listen)
+            .field("plugins", &self.plugins)
+            .field("data_dir", &self.data_dir)
+            .field("log", &self.log)
+            .finish_non_exhaustive()
+    }
+}

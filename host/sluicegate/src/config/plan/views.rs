@@ -1,0 +1,126 @@
+//! `[[view]]` and `[[user]]`: what is served where, and to whom.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+
+use sluicegate_core::limits;
+use sluicegate_core::settings::{self, User, ViewSettings};
+use toml::Spanned;
+
+use super::checks::{self, Checks};
+use super::upstream::time;
+use crate::config::address;
+use crate::config::file::{File, UnknownReplica, View};
+use crate::config::units::Size;
+
+const GIB: usize = 1 << 30;
+/// More than any memory that can be had; a larger number is a slip.
+const BACKLOG_BYTES_MAX: usize = 1024 * GIB;
+/// A refill must fit into the half of the output that stays free.
+const OUTPUT_BYTES: RangeInclusive<usize> = 2 * limits::PUMP_BYTES_MAX..=GIB;
+/// Positions within a batch are 32-bit numbers.
+const FRAME_BYTES: RangeInclusive<usize> = limits::MIB..=2 * GIB;
+const TRANSACTION_BYTES: RangeInclusive<usize> = limits::MIB..=16 * GIB;
+const STALLED_MS: RangeInclusive<u64> = 1_000..=86_400_000;
+const REPLICAS: RangeInclusive<usize> = 1..=10_000;
+
+/// What the core is told about the views, and where they listen.
+pub(super) fn views(file: &File, checks: &mut Checks) -> (Vec<ViewSettings>, Vec<(usize, SocketAddr)>) {
+    if file.views.is_empty() {
+        checks.missing("there is no [[view]]: nothing would be served");
+    }
+    checks.unique("view", file.views.iter().map(|view| &view.name));
+    let mut taken = Vec::new();
+    let views = file
+        .views
+        .iter()
+        .enumerate()
+        .map(|(index, view)| {
+            let mut settings = view_settings(view, checks);
+            listen(index, view, &mut taken, checks);
+            settings.port = taken.iter().find(|(owner, _)| *owner == index).map_or(0, |(_, address)| address.port());
+            settings
+        })
+        .collect();
+    (views, taken)
+}
+
+fn listen(index: usize, view: &View, taken: &mut Vec<(usize, SocketAddr)>, checks: &mut Checks) {
+    if view.listen.get_ref().is_empty() {
+        checks.error(&view.listen, format!("view `{}` listens nowhere", view.name.get_ref()));
+    }
+    for text in view.listen.get_ref() {
+        let Some(wanted) = checks.take(text, address::listen(text.get_ref())) else { continue };
+        if let Some((_, other)) = taken.iter().find(|(_, other)| address::clash(wanted, *other)) {
+            checks.error(text, format!("{wanted} clashes with {other} above"));
+        }
+        taken.push((index, wanted));
+    }
+}
+
+fn view_settings(view: &View, checks: &mut Checks) -> ViewSettings {
+    let mut settings = ViewSettings::new(view.name.get_ref());
+    let limits = &view.limits;
+    let output = &limits.replica_output;
+    settings.pipeline = view.pipeline.iter().map(|name| name.get_ref().clone()).collect();
+    settings.exact = view.exact.unwrap_or(settings.exact);
+    settings.unknown_replica = match view.unknown_replica {
+        Some(UnknownReplica::Refuse) => settings::UnknownReplica::Refuse,
+        Some(UnknownReplica::Accept) | None => settings::UnknownReplica::Accept,
+    };
+    settings.replicas_max = checks.within("max_replicas", view.max_replicas.as_ref(), settings.replicas_max, REPLICAS);
+    let backlog = limits::BACKLOG_BYTES_MIN..=BACKLOG_BYTES_MAX;
+    settings.backlog_bytes =
+        size("backlog.memory", view.backlog.memory.as_ref(), settings.backlog_bytes, backlog, checks);
+    let default = settings.replica_output_bytes.min(settings.backlog_bytes);
+    settings.replica_output_bytes = size("replica_output.hard", output.hard.as_ref(), default, OUTPUT_BYTES, checks);
+    settings.stalled_ms =
+        time("replica_output.stalled_for", output.stalled_for.as_ref(), settings.stalled_ms, STALLED_MS, checks);
+    settings.frame_bytes_max =
+        size("limits.frame", limits.frame.as_ref(), settings.frame_bytes_max, FRAME_BYTES, checks);
+    let transaction = (limits.transaction.as_ref(), settings.transaction_bytes_max);
+    settings.transaction_bytes_max =
+        size("limits.transaction", transaction.0, transaction.1, TRANSACTION_BYTES, checks);
+    if let Some(hard) = output.hard.as_ref().filter(|_| settings.replica_output_bytes > settings.backlog_bytes) {
+        let backlog = Size(settings.backlog_bytes as u64);
+        checks.error(hard, format!("`replica_output.hard` is above the view's backlog, which is {backlog}"));
+    }
+    settings
+}
+
+/// A number of bytes between two bounds.
+pub(super) fn size(
+    name: &str,
+    written: Option<&Spanned<Size>>,
+    default: usize,
+    range: RangeInclusive<usize>,
+    checks: &mut Checks,
+) -> usize {
+    let range = Size(*range.start() as u64)..=Size(*range.end() as u64);
+    let bytes = checks.within(name, written, Size(default as u64), range).0;
+    usize::try_from(bytes).unwrap_or(default)
+}
+
+/// Who may connect.
+pub(super) fn users(file: &File, checks: &mut Checks) -> Vec<User> {
+    checks.unique("user", file.users.iter().map(|user| &user.name));
+    let user = |user: &crate::config::file::User| {
+        let digest = checks.take(&user.password_sha256, checks::digest(user.password_sha256.get_ref()));
+        digest.map(|password_sha256| User { name: user.name.get_ref().clone(), password_sha256 })
+    };
+    file.users.iter().filter_map(user).collect()
+}
+
+/// Says which addresses let anybody copy the dataset.
+pub(super) fn exposure(file: &File, listen: &[(usize, SocketAddr)], checks: &mut Checks) {
+    if !file.users.is_empty() {
+        return;
+    }
+    for (index, view) in file.views.iter().enumerate() {
+        let mut open = listen.iter().filter(|(owner, address)| *owner == index && !address.ip().is_loopback());
+        if let Some((_, address)) = open.next() {
+            let message = format!("whoever reaches {address} can copy this view: there is no [[user]]");
+            checks.warning(&view.listen, message);
+        }
+    }
+}

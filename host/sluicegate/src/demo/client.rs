@@ -1,0 +1,162 @@
+//! A small blocking client: what the demo asks of its servers, and what its model servers are built on.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::bail;
+use sluicegate_core::resp::write_command;
+
+/// A server of the demo that says nothing for this long has failed.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Replies of the demo's servers are small; more is a mistake.
+const BULK_BYTES_MAX: usize = 16 * 1024 * 1024;
+const NESTING_MAX: usize = 8;
+
+/// A value in RESP 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Value {
+    /// `+…`
+    Simple(String),
+    /// `-…`
+    Error(String),
+    /// `:…`
+    Integer(i64),
+    /// `$…`
+    Bulk(Vec<u8>),
+    /// `$-1` or `*-1`
+    Nil,
+    /// `*…`
+    Array(Vec<Value>),
+}
+
+impl Value {
+    /// The value as text for people and for comparison.
+    pub(super) fn text(&self) -> String {
+        match self {
+            Self::Simple(text) | Self::Error(text) => text.clone(),
+            Self::Integer(number) => number.to_string(),
+            Self::Bulk(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+            Self::Nil => String::new(),
+            Self::Array(values) => values.iter().map(Self::text).collect::<Vec<_>>().join(" "),
+        }
+    }
+
+    /// The elements of an array; of anything else, none.
+    pub(super) fn elements(&self) -> &[Self] {
+        match self {
+            Self::Array(values) => values,
+            _ => &[],
+        }
+    }
+}
+
+/// One connection, as client or as server.
+pub(super) struct Connection {
+    reader: BufReader<TcpStream>,
+    /// Bytes read so far: a replica counts its offset by them.
+    pub(super) bytes_read: u64,
+}
+
+impl Connection {
+    /// Connects as a client.
+    pub(super) fn open(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        Self::new(stream)
+    }
+
+    /// Takes a connection that is open.
+    pub(super) fn new(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        Ok(Self { reader: BufReader::new(stream), bytes_read: 0 })
+    }
+
+    /// The socket, to write to.
+    pub(super) fn stream(&self) -> &TcpStream {
+        self.reader.get_ref()
+    }
+
+    /// Sends a command and returns its answer; an error reply is an error.
+    pub(super) fn call(&mut self, words: &[&str]) -> anyhow::Result<Value> {
+        self.send(words)?;
+        match self.value()? {
+            Value::Error(text) => bail!("{} answered {text}", words.join(" ")),
+            value => Ok(value),
+        }
+    }
+
+    /// The fields of a section of INFO, or an empty text for a field that is not there.
+    pub(super) fn info(&mut self, section: &str, fields: &[&str]) -> anyhow::Result<Vec<String>> {
+        let text = self.call(&["INFO", section])?.text();
+        let field = |name: &&str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(*name)?.strip_prefix(':'));
+            line.unwrap_or_default().trim().to_owned()
+        };
+        Ok(fields.iter().map(field).collect())
+    }
+
+    /// Sends a command.
+    pub(super) fn send(&mut self, words: &[&str]) -> io::Result<()> {
+        let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+        let mut out = Vec::new();
+        write_command(&mut out, &words);
+        self.stream().write_all(&out)
+    }
+
+    /// Reads one value.
+    pub(super) fn value(&mut self) -> io::Result<Value> {
+        self.nested(NESTING_MAX)
+    }
+
+    fn nested(&mut self, depth: usize) -> io::Result<Value> {
+        let line = self.line()?;
+        let (kind, rest) = line.split_at_checked(1).ok_or_else(|| broken("an empty line"))?;
+        match kind {
+            "+" => Ok(Value::Simple(rest.into())),
+            "-" => Ok(Value::Error(rest.into())),
+            ":" => Ok(Value::Integer(rest.parse().map_err(broken)?)),
+            "$" | "*" if rest == "-1" => Ok(Value::Nil),
+            "$" => self.bulk(rest.parse().map_err(broken)?).map(Value::Bulk),
+            "*" if depth > 0 => {
+                let count: usize = rest.parse().map_err(broken)?;
+                (0..count).map(|_| self.nested(depth - 1)).collect::<io::Result<_>>().map(Value::Array)
+            }
+            _ => Err(broken(line)),
+        }
+    }
+
+    /// Reads a line without its end. A replication link may have empty ones between answers.
+    pub(super) fn line(&mut self) -> io::Result<String> {
+        let mut line = String::new();
+        match self.reader.read_line(&mut line)? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            read => {
+                self.bytes_read += read as u64;
+                Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+            }
+        }
+    }
+
+    /// Reads exactly so many bytes.
+    pub(super) fn exactly(&mut self, count: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        (&mut self.reader).take(count as u64).read_to_end(&mut bytes)?;
+        self.bytes_read += bytes.len() as u64;
+        if bytes.len() == count { Ok(bytes) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+
+    fn bulk(&mut self, length: usize) -> io::Result<Vec<u8>> {
+        if length > BULK_BYTES_MAX {
+            return Err(broken(format!("{length} bytes in one value")));
+        }
+        let mut bytes = self.exactly(length + 2)?;
+        bytes.truncate(length);
+        Ok(bytes)
+    }
+}
+
+/// What came is not RESP.
+pub(super) fn broken(what: impl ToString) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("not an answer: {}", what.to_string()))
+}

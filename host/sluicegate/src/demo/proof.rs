@@ -1,0 +1,186 @@
+//! The proof: what the replicas hold, key by key, against what the primary holds and what each view says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use anyhow::bail;
+
+use super::client::{Connection, Value};
+use super::script::{KEPT, RENAMED, Script, Way};
+
+/// A key's value and expiry, in a form that is the same on every server that holds the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Entry {
+    value: String,
+    /// Unix milliseconds, as far as the server tells.
+    expires: Option<i64>,
+}
+
+type Dataset = BTreeMap<String, Entry>;
+
+/// One key and what became of it.
+struct Row {
+    key: String,
+    primary: Option<Entry>,
+    of_all: Option<Entry>,
+    /// The view's name for the key, if it keeps it.
+    name_in_eu: Option<String>,
+    of_eu: Option<Entry>,
+    way: Way,
+}
+
+/// The three datasets, compared.
+pub(super) struct Proof {
+    rows: Vec<Row>,
+    /// Keys that a replica has although no view gives it to it.
+    strays: Vec<String>,
+}
+
+impl Proof {
+    /// Reads all three servers.
+    pub(super) fn take(
+        script: &Script,
+        primary: &mut Connection,
+        of_all: &mut Connection,
+        of_eu: &mut Connection,
+    ) -> anyhow::Result<Self> {
+        let primary = dataset(primary)?;
+        let (mut all, mut eu) = (dataset(of_all)?, dataset(of_eu)?);
+        let keys: BTreeSet<String> =
+            script.keys().into_iter().map(str::to_owned).chain(primary.keys().cloned()).collect();
+        let row = |key: String| {
+            let name_in_eu = key.strip_prefix(KEPT).map(|rest| format!("{RENAMED}{rest}"));
+            let of_eu = name_in_eu.as_ref().and_then(|name| eu.remove(name));
+            let way = script.way(&key);
+            Row { primary: primary.get(&key).cloned(), of_all: all.remove(&key), of_eu, name_in_eu, way, key }
+        };
+        let rows = keys.into_iter().map(row).collect();
+        let stray = |view| move |key| format!("{key}: the replica of {view} has it, and must not");
+        let strays = all.into_keys().map(stray("all")).chain(eu.into_keys().map(stray("eu"))).collect();
+        Ok(Self { rows, strays })
+    }
+
+    /// How many keys are as they must be, and how many there are.
+    pub(super) fn count(&self) -> (usize, usize) {
+        let right = self.rows.iter().filter(|row| row.fault().is_none()).count();
+        (right, self.rows.len() + self.strays.len())
+    }
+
+    /// Whether everything is as it must be.
+    pub(super) fn holds(&self) -> bool {
+        let (right, all) = self.count();
+        right == all
+    }
+
+    /// What is not as it must be.
+    pub(super) fn faults(&self) -> String {
+        let faults = self.rows.iter().filter_map(Row::fault).chain(self.strays.iter().cloned());
+        faults.map(|fault| format!("  {fault}\n")).collect()
+    }
+
+    /// One line a key, in columns.
+    pub(super) fn table(&self) -> String {
+        let head = ["  key", "primary", "replica of all", "replica of eu", "why"].map(str::to_owned);
+        let lines: Vec<[String; 5]> = [head].into_iter().chain(self.rows.iter().map(Row::cells)).collect();
+        let width = |column: usize| lines.iter().map(|cells| cells[column].chars().count()).max().unwrap_or_default();
+        let widths: [usize; 5] = std::array::from_fn(width);
+        let mut out = String::new();
+        for cells in &lines {
+            for (cell, width) in cells.iter().zip(widths) {
+                let _ = write!(out, "{cell:width$}   ");
+            }
+            out.truncate(out.trim_end().len());
+            out.push('\n');
+        }
+        out
+    }
+}
+
+impl Row {
+    fn cells(&self) -> [String; 5] {
+        let in_eu = match (&self.name_in_eu, &self.of_eu) {
+            (Some(name), Some(entry)) => format!("{name}  {}", shown(Some(entry))),
+            _ => shown(None),
+        };
+        let mark = if self.fault().is_some() { 'x' } else { ' ' };
+        let of_all = shown(self.of_all.as_ref());
+        [format!("{mark} {}", self.key), shown(self.primary.as_ref()), of_all, in_eu, self.why()]
+    }
+
+    /// What is wrong with this key, if anything.
+    fn fault(&self) -> Option<String> {
+        let key = &self.key;
+        let must = shown(self.primary.as_ref());
+        if self.of_all != self.primary {
+            return Some(format!("{key}: must be {must} in all, is {}", shown(self.of_all.as_ref())));
+        }
+        let in_eu = self.primary.as_ref().filter(|_| self.name_in_eu.is_some());
+        let name = self.name_in_eu.as_ref()?;
+        (self.of_eu.as_ref() != in_eu)
+            .then(|| format!("{key}: must be {must} as {name} in eu, is {}", shown(self.of_eu.as_ref())))
+    }
+
+    fn why(&self) -> String {
+        let way = match self.way {
+            Way::Snapshot => "snapshot",
+            Way::Stream => "stream",
+            Way::Both => "snapshot and stream",
+        };
+        let fate = match (&self.name_in_eu, &self.primary) {
+            (None, _) => "dropped by key-filter",
+            (Some(_), None) => "kept, deleted since",
+            (Some(_), Some(_)) => "kept, renamed",
+        };
+        format!("{fate}; by {way}")
+    }
+}
+
+fn shown(entry: Option<&Entry>) -> String {
+    match entry {
+        None => "–".into(),
+        Some(Entry { value, expires: None }) => value.clone(),
+        Some(Entry { value, .. }) => format!("{value}, expires"),
+    }
+}
+
+fn dataset(server: &mut Connection) -> anyhow::Result<Dataset> {
+    let keys = server.call(&["KEYS", "*"])?;
+    let mut dataset = Dataset::new();
+    for key in keys.elements() {
+        let key = key.text();
+        let entry = Entry { value: value(server, &key)?, expires: expires(server, &key)? };
+        dataset.insert(key, entry);
+    }
+    Ok(dataset)
+}
+
+/// The value as text. Members of a set and fields of a hash come in any order: they are sorted.
+fn value(server: &mut Connection, key: &str) -> anyhow::Result<String> {
+    let kind = server.call(&["TYPE", key])?.text();
+    let mut parts: Vec<String> = match kind.as_str() {
+        "string" => return Ok(server.call(&["GET", key])?.text()),
+        "list" => return Ok(server.call(&["LRANGE", key, "0", "-1"])?.text()),
+        "set" => server.call(&["SMEMBERS", key])?.elements().iter().map(Value::text).collect(),
+        "hash" => server.call(&["HGETALL", key])?.elements().chunks(2).map(pair).collect(),
+        other => bail!("{key} is a {other}, which the demo never wrote"),
+    };
+    parts.sort();
+    Ok(parts.join(" "))
+}
+
+fn pair(field_and_value: &[Value]) -> String {
+    format!("{{{}}}", field_and_value.iter().map(Value::text).collect::<Vec<_>>().join(": "))
+}
+
+/// The moment of expiry. Before 7.0 a server tells only how long it is until then, which differs from server to server by
+/// the time between the questions: then it counts only that there is one.
+fn expires(server: &mut Connection, key: &str) -> anyhow::Result<Option<i64>> {
+    let (moment, is_exact) = match server.call(&["PEXPIRETIME", key]) {
+        Ok(moment) => (moment, true),
+        Err(_) => (server.call(&["PTTL", key])?, false),
+    };
+    Ok(match moment {
+        Value::Integer(moment) if moment >= 0 => Some(if is_exact { moment } else { 0 }),
+        _ => None,
+    })
+}

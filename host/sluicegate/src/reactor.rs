@@ -1,0 +1,317 @@
+//! The reactor: moves bytes between sockets, files and the core, and knows no protocol.
+//!
+//! Everything that could block (names, connections, disks, snapshots) happens on threads of its own, which report through
+//! [`Event`]s. The loop itself only reads, hands in, asks what to do, and writes.
+
+mod dial;
+mod links;
+mod probe;
+mod ship;
+mod spool;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use mio::net::TcpListener;
+use mio::{Events, Interest, Poll, Token, Waker};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook_mio::v1_0::Signals;
+use sluicegate_core::contract::{Input, Level, LinkId, Note, Now, Output, SpoolId};
+use sluicegate_core::fault::Fault;
+use sluicegate_core::machine::Machine;
+use sluicegate_core::rdb::{ServerVersion, Summary};
+
+use crate::bootstrap::Plugins;
+use crate::config::Plan;
+use links::{Links, Read};
+use ship::Ships;
+use spool::Spools;
+
+const WAKER: Token = Token(0);
+const SIGNALS: Token = Token(1);
+const LISTENERS: usize = 2;
+/// Links have the tokens from here on.
+const LINKS: usize = 1 << 16;
+/// Links on view ports at once; more are closed at once, and logged.
+const LINKS_MAX: usize = 10_000;
+/// After a first signal, links get this long to take what waits for them.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Two clocks: one for waiting, one for people.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock(Instant);
+
+impl Clock {
+    /// Begins at 0.
+    pub(crate) fn new() -> Self {
+        Self(Instant::now())
+    }
+
+    /// The time.
+    pub(crate) fn now(self) -> Now {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now { mono_ms: self.0.elapsed().as_millis() as u64, unix_ms: unix.as_millis() as u64 }
+    }
+}
+
+/// What threads report.
+pub(crate) enum Event {
+    /// A connection to the primary, or why there is none.
+    Dialed(Result<std::net::TcpStream, String>),
+    /// Snapshot bytes that have reached the disk.
+    SpoolWritten(usize),
+    /// A snapshot has arrived, or has failed.
+    Spooled(SpoolId, Result<Summary, Fault>),
+    /// A replica's version, where it could be found out.
+    Probed(LinkId, Option<ServerVersion>),
+}
+
+/// Sends events from threads and wakes the loop for them.
+#[derive(Clone)]
+pub(crate) struct Reports {
+    sender: Sender<Event>,
+    waker: Arc<Waker>,
+}
+
+impl Reports {
+    fn send(&self, event: Event) {
+        // Neither fails while the loop runs, and behind it nobody listens any more.
+        let _ = self.sender.send(event);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        let _ = self.waker.wake();
+    }
+}
+
+/// Opens the ports of all views.
+pub(crate) fn listen(addresses: &[(usize, SocketAddr)]) -> anyhow::Result<Vec<(usize, TcpListener)>> {
+    addresses
+        .iter()
+        .map(|&(view, address)| {
+            let listener = links::listener(address).with_context(|| format!("cannot listen on {address}"))?;
+            Ok((view, listener))
+        })
+        .collect()
+}
+
+/// The loop and everything that it owns.
+pub(crate) struct Reactor {
+    machine: Machine,
+    clock: Clock,
+    poll: Poll,
+    signals: Signals,
+    listeners: Vec<(usize, TcpListener)>,
+    links: Links,
+    events: Receiver<Event>,
+    reports: Reports,
+    spools: Spools,
+    ships: Ships,
+    upstream: (String, u16),
+    stop_at: Option<Instant>,
+}
+
+impl Reactor {
+    /// Puts everything in place.
+    pub(crate) fn new(
+        machine: Machine,
+        clock: Clock,
+        mut listeners: Vec<(usize, TcpListener)>,
+        plugins: Arc<Plugins>,
+        plan: Plan,
+    ) -> anyhow::Result<Self> {
+        let poll = Poll::new().context("no event queue")?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER).context("no waker")?);
+        let mut signals = Signals::new([SIGTERM, SIGINT]).context("no signal handlers")?;
+        poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
+        for (index, (_, listener)) in listeners.iter_mut().enumerate() {
+            poll.registry().register(listener, Token(LISTENERS + index), Interest::READABLE)?;
+        }
+        let (sender, events) = channel();
+        let reports = Reports { sender, waker };
+        let upstream = (plan.settings.upstream.host, plan.settings.upstream.port);
+        let data_dir: PathBuf = plan.data_dir;
+        Ok(Self {
+            machine,
+            clock,
+            poll,
+            signals,
+            listeners,
+            links: Links::default(),
+            events,
+            spools: Spools::new(data_dir.clone(), reports.clone())?,
+            ships: Ships::new(data_dir, plugins, reports.clone()),
+            reports,
+            upstream,
+            stop_at: None,
+        })
+    }
+
+    /// Turns until the program is told to stop.
+    pub(crate) fn run(mut self) -> anyhow::Result<()> {
+        let mut events = Events::with_capacity(1024);
+        let mut busy = true;
+        loop {
+            let now = self.clock.now().mono_ms;
+            let wait = if busy { 0 } else { self.machine.next_wakeup().saturating_sub(now) };
+            match self.poll.poll(&mut events, Some(Duration::from_millis(wait))) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error).context("the event queue failed"),
+            }
+            for event in &events {
+                match event.token() {
+                    WAKER => {}
+                    SIGNALS => self.signalled(),
+                    Token(token) if token < LINKS => self.accept(token - LISTENERS),
+                    Token(token) => self.links.ready(LinkId((token - LINKS) as u64), event),
+                }
+            }
+            self.hear_threads();
+            self.handle(Input::Tick);
+            self.read();
+            busy = self.turn();
+            if self.machine.is_drained() || self.stop_at.is_some_and(|at| Instant::now() >= at) {
+                tracing::info!(event = "stopped", "stopped");
+                return Ok(());
+            }
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        self.machine.handle(self.clock.now(), input);
+    }
+
+    /// Does what the core wants done; `true` if there is more to do at once.
+    fn turn(&mut self) -> bool {
+        self.ships.feed(&mut self.machine, self.clock.now());
+        self.machine.pump();
+        self.obey();
+        let wrote = self.write();
+        // What was written made room.
+        self.machine.pump();
+        self.obey();
+        wrote || self.links.has_work(&mut self.machine)
+    }
+
+    fn obey(&mut self) {
+        while let Some(output) = self.machine.poll_output() {
+            match output {
+                Output::Dial => dial::dial(self.upstream.clone(), self.reports.clone()),
+                Output::Close(link) => self.links.close(link, self.poll.registry()),
+                Output::SpoolOpen(id, framing) => self.spools.open(id, framing),
+                Output::SpoolWrite(id, bytes) => self.spools.write(id, bytes),
+                Output::SpoolAbort(id) => self.spools.abort(id),
+                Output::SpoolKeep(id) => self.spools.keep(id),
+                Output::Ship(order) => self.ships.start(order),
+                Output::ShipCancel(link) => self.ships.cancel(link),
+                Output::Probe(link, ip, port) => probe::probe(link, ip, port, self.reports.clone()),
+                Output::Note(note) => tell(&note),
+            }
+        }
+    }
+
+    fn read(&mut self) {
+        for link in self.links.readable() {
+            if !self.machine.wants_read(link) {
+                continue;
+            }
+            match self.links.read(link) {
+                Read::Bytes(bytes) => {
+                    let kept = bytes.clone();
+                    self.handle(Input::Bytes(link, bytes));
+                    self.links.recycle(kept);
+                }
+                Read::Nothing => {}
+                Read::Closed(why) => {
+                    self.links.close(link, self.poll.registry());
+                    self.handle(Input::Closed(link, why));
+                }
+            }
+        }
+    }
+
+    /// Writes what waits; `true` if a link took all that one call could give it.
+    fn write(&mut self) -> bool {
+        let mut more = false;
+        let mut links = self.links.take_list();
+        self.machine.links_with_output(&mut links);
+        for &link in &links {
+            let Some(outbox) = self.machine.outbox(link) else { continue };
+            match self.links.write(link, outbox) {
+                Ok(full) => more |= full,
+                Err(why) => {
+                    self.links.close(link, self.poll.registry());
+                    self.handle(Input::Closed(link, why));
+                }
+            }
+        }
+        self.links.put_list(links);
+        more
+    }
+
+    fn hear_threads(&mut self) {
+        while let Ok(event) = self.events.try_recv() {
+            let input = match event {
+                Event::Dialed(Ok(stream)) => match self.links.adopt(stream, self.poll.registry()) {
+                    Ok(link) => Input::Connected(link),
+                    Err(error) => Input::DialFailed(error.to_string()),
+                },
+                Event::Dialed(Err(why)) => Input::DialFailed(why),
+                Event::SpoolWritten(bytes) => Input::SpoolWritten(bytes),
+                Event::Spooled(id, outcome) => Input::Spooled(id, outcome),
+                Event::Probed(link, version) => Input::Probed(link, version),
+            };
+            self.handle(input);
+        }
+    }
+
+    fn accept(&mut self, index: usize) {
+        let Some((view, listener)) = self.listeners.get(index) else { return };
+        let view = *view;
+        loop {
+            match listener.accept() {
+                Ok((_, peer)) if self.links.len() >= LINKS_MAX => {
+                    tracing::warn!(event = "too-many-links", "{peer} is turned away: {LINKS_MAX} links are open");
+                }
+                Ok((stream, peer)) => match self.links.add(stream, self.poll.registry()) {
+                    Ok(link) => {
+                        let input = Input::Accepted { link, view, peer: peer.to_string() };
+                        self.machine.handle(self.clock.now(), input);
+                    }
+                    Err(error) => tracing::warn!(event = "accept-failed", "{peer} is turned away: {error}"),
+                },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    tracing::warn!(event = "accept-failed", "cannot accept a link: {error}");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn signalled(&mut self) {
+        for _ in self.signals.pending().collect::<Vec<_>>() {
+            // A second signal means: now.
+            let patience = if self.stop_at.is_some() { Duration::ZERO } else { DRAIN };
+            self.stop_at = Some(Instant::now() + patience);
+            self.handle(Input::Shutdown);
+        }
+    }
+}
+
+fn tell(note: &Note) {
+    match note.level {
+        Level::Debug => tracing::debug!(event = note.event, "{}", note.text),
+        Level::Info => tracing::info!(event = note.event, "{}", note.text),
+        Level::Warn => tracing::warn!(event = note.event, "{}", note.text),
+        Level::Error => tracing::error!(event = note.event, "{}", note.text),
+    }
+}

@@ -1,0 +1,179 @@
+//! What `sluicegate validate` says to an operator: where the mistake is, what it is, and what would be right.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+/// A configuration that can be used; the mistakes below are made in it.
+const GOOD: &str = r#"[upstream]
+address = "127.0.0.1:6379"
+
+[[view]]
+name = "eu"
+listen = [":7000"]
+pipeline = ["drop-tmp"]
+
+[[plugin]]
+name = "drop-tmp"
+builtin = "key-filter"
+config = { deny = "tmp:*" }
+"#;
+
+struct Mistake {
+    /// What to replace in the good file, and by what.
+    change: (&'static str, &'static str),
+    /// Line and column, and what is said there.
+    place: &'static str,
+    says: &'static str,
+}
+
+const fn mistake(from: &'static str, to: &'static str, place: &'static str, says: &'static str) -> Mistake {
+    Mistake { change: (from, to), place, says }
+}
+
+const MISTAKES: &[Mistake] = &[
+    mistake("pipeline =", "pipline =", "7:1", "unknown key `pipline`, did you mean `pipeline`?"),
+    mistake("[upstream]", "[upstraem]", "1:2", "unknown key `upstraem`, did you mean `upstream`?"),
+    mistake("[\"drop-tmp\"]", "[\"drop-tpm\"]", "7:13", "unknown plugin `drop-tpm`, did you mean `drop-tmp`?"),
+    mistake("\"key-filter\"", "\"key-fliter\"", "11:11", "did you mean `key-filter`?"),
+    mistake("builtin = \"key-filter\"", "path = \"no.wasm\"", "11:8", "there is no file"),
+    mistake("builtin =", "path = \"x.wasm\"\nbuiltin =", "12:11", "has a `path` and a `builtin`: keep one"),
+    mistake("builtin = \"key-filter\"", "fuel = 0", "10:8", "needs a `path` to a component, or a `builtin`"),
+    mistake("builtin =", "on_error = \"pass\"\nbuiltin =", "11:12", "set `exact = false` there"),
+    mistake("builtin =", "on_error = \"hlat\"\nbuiltin =", "11:12", "did you mean `halt`?"),
+    mistake("builtin =", "memory = \"16mbb\"\nbuiltin =", "11:10", "bad size `16mbb`"),
+    mistake("builtin =", "deadline = 5\nbuiltin =", "11:12", "it needs a unit, like \"5s\" or \"5ms\""),
+    mistake("builtin =", "sha256 = \"9f31\"\nbuiltin =", "11:10", "it has 64 hexadecimal digits, this has 4"),
+    mistake("config =", "config = { at = 1979-05-27 } #", "12:17", "a string, a number, a boolean"),
+    mistake("127.0.0.1:6379", "127.0.0.1", "2:11", "it needs a host and a port"),
+    mistake("[[view]]", "timeout = \"10\"\n[[view]]", "4:11", "bad time `10`"),
+    mistake("[[view]]", "timeout = \"1s\"\n[[view]]", "4:11", "`timeout` is 1s; it can be 3s to 3600s"),
+    mistake("[[view]]", "backoff = { min = \"20s\" }\n[[view]]", "4:19", "above `backoff.max`, which is 10s"),
+    mistake("[[view]]", "announce_version = \"9\"\n[[view]]", "4:20", "write it like \"9.1.0\""),
+    mistake("[[view]]", "username = \"x\"\n[[view]]", "4:12", "a username needs a password"),
+    mistake("[[view]]", "password_file = \"none\"\n[[view]]", "4:17", "cannot read"),
+    mistake("[[view]]", "password = \"x\"\n[[view]]", "4:1", "unknown key `password`, did you mean `password_"),
+    mistake("[\":7000\"]", "\":7000\"", "6:10", "expected an array"),
+    mistake("[\":7000\"]", "[]", "6:10", "view `eu` listens nowhere"),
+    mistake("[\":7000\"]", "[\"localhost:7000\"]", "6:11", "write \"127.0.0.1:7000\""),
+    mistake("[\":7000\"]", "[\":7000\", \"0.0.0.0:7000\"]", "6:20", "0.0.0.0:7000 clashes with 127.0.0.1:7000"),
+    mistake(
+        "[[plugin]]",
+        "[[view]]\nname = \"eu\"\nlisten = [\":1\"]\n[[plugin]]",
+        "10:8",
+        "two views with the name `eu`",
+    ),
+    mistake("[[plugin]]", "[view.backlog]\nmemory = \"1kb\"\n[[plugin]]", "10:10", "it can be 1mb to 1024gb"),
+    mistake(
+        "[[plugin]]",
+        "[view.backlog]\nmemory = \"2mb\"\n[view.limits]\nreplica_output = { hard = \"4mb\" }\n[[plugin]]",
+        "12:27",
+        "above the view's backlog, which is 2mb",
+    ),
+    mistake("[[plugin]]", "[[user]]\nname = \"a\"\npassword_sha256 = \"zz\"\n[[plugin]]", "11:19", "bad sha256"),
+    mistake("[[view]]", "[log]\nlevel = \"eu=wha=t\"\n[[view]]", "5:9", "write error, warn, info, debug or trace"),
+];
+
+#[test]
+fn every_mistake_is_shown_where_it_stands() {
+    for Mistake { change, place, says } in MISTAKES {
+        assert!(GOOD.contains(change.0), "the change does not fit the good file: {change:?}");
+        let folder = folder_with(&GOOD.replacen(change.0, change.1, 1));
+        let said = validate(&folder.path().join("sluicegate.toml"));
+        let text = String::from_utf8_lossy(&said.stderr).into_owned();
+        let story = format!("after {change:?} validate said:\n{text}");
+        assert_eq!(said.status.code(), Some(78), "{story}");
+        let prefix = format!("sluicegate.toml:{place}: ");
+        let line = text.lines().position(|line| line.contains(&prefix) && line.contains(says));
+        let line = line.unwrap_or_else(|| panic!("no line with {prefix}…{says}; {story}"));
+        let caret = text.lines().nth(line + 2).unwrap_or_default();
+        let column: usize = place.rsplit(':').next().and_then(|column| column.parse().ok()).unwrap_or_default();
+        let number = place.split(':').next().unwrap_or_default();
+        assert_eq!(caret.find('^'), Some(number.len() + 4 + column - 1), "the caret of {place}; {story}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_shown_at_once_in_the_order_of_the_file() {
+    let text = GOOD.replace("[\"drop-tmp\"]", "[\"other\"]").replace("127.0.0.1:6379", "here");
+    let folder = folder_with(&text);
+    let said = String::from_utf8_lossy(&validate(&folder.path().join("sluicegate.toml")).stderr).into_owned();
+    let at = |what: &str| said.find(what).unwrap_or_else(|| panic!("no {what} in:\n{said}"));
+    assert!(at(":2:11: bad address `here`") < at(":7:13: unknown plugin `other`"));
+    assert!(at(":7:13: unknown plugin") < at(":10:8: warning: no view uses plugin `drop-tmp`"));
+}
+
+#[test]
+fn a_good_file_passes_and_leaves_nothing_behind() {
+    let folder = folder_with(GOOD);
+    let said = validate(&folder.path().join("sluicegate.toml"));
+    assert_eq!(said.status.code(), Some(0), "{}", String::from_utf8_lossy(&said.stderr));
+    assert_eq!(fs::read_dir(folder.path()).map(Iterator::count).ok(), Some(1), "validate wrote something");
+}
+
+#[test]
+fn a_plugin_that_refuses_its_settings_is_found_before_it_runs() {
+    let folder = folder_with(&GOOD.replace("deny =", "dney ="));
+    let said = validate(&folder.path().join("sluicegate.toml"));
+    let text = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert_eq!(said.status.code(), Some(78), "{text}");
+    assert!(text.contains(":11:11: plugin `drop-tmp`: ") && text.contains("dney"), "{text}");
+}
+
+#[test]
+fn an_open_port_without_users_is_warned_of() {
+    let folder = folder_with(&GOOD.replace("\":7000\"", "\"0.0.0.0:7000\""));
+    let said = validate(&folder.path().join("sluicegate.toml"));
+    let text = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert_eq!(said.status.code(), Some(0), "{text}");
+    assert!(text.contains(":6:10: warning: whoever reaches 0.0.0.0:7000 can copy this view"), "{text}");
+}
+
+#[test]
+fn every_example_can_be_used() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let mut files: Vec<PathBuf> = Vec::new();
+    for entry in fs::read_dir(&examples).expect("the folder of examples") {
+        files.push(entry.expect("an entry of the examples").path());
+    }
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "toml"));
+    assert!(files.len() >= 3, "{files:?}");
+    for file in files {
+        let said = validate(&file);
+        let text = String::from_utf8_lossy(&said.stderr);
+        assert_eq!(said.status.code(), Some(0), "{}: {text}", file.display());
+        assert!(!text.contains("warning"), "{}: {text}", file.display());
+    }
+}
+
+#[test]
+fn wrong_usage_and_missing_files_have_codes_of_their_own() {
+    let code = |args: &[&str]| sluicegate(args).status.code();
+    assert_eq!(code(&["run"]), Some(64), "neither a file nor an upstream");
+    assert_eq!(code(&["run", "--upstream", "h:1"]), Some(64), "nowhere to listen");
+    assert_eq!(code(&["rnu"]), Some(64), "no such verb");
+    assert_eq!(code(&["validate", "--config", "/nowhere/sluicegate.toml"]), Some(74), "no such file");
+    assert_eq!(code(&["run", "--upstream", "h", "--listen", ":7000"]), Some(78), "no port");
+    assert_eq!(code(&["--version"]), Some(0));
+}
+
+fn folder_with(text: &str) -> TempDir {
+    let folder = TempDir::new().expect("a temporary folder");
+    fs::write(folder.path().join("sluicegate.toml"), text).expect("writing the configuration");
+    folder
+}
+
+fn validate(file: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sluicegate"))
+        .arg("validate")
+        .arg("--config")
+        .arg(file)
+        .output()
+        .expect("the program runs")
+}
+
+fn sluicegate(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sluicegate")).args(args).output().expect("the program runs")
+}
