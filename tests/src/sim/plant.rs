@@ -1,0 +1,139 @@
+//! Faults planted between the proxy and its peers: each is a bug that the proxy could have, and that a checker must see.
+
+use sluicegate_core::contract::LinkId;
+
+use super::rng::Rng;
+use super::wire;
+
+/// What is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A byte of a view's stream is lost.
+    ByteLost,
+    /// A SELECT names another database.
+    SelectWrong,
+    /// A DEL is lost, though counted.
+    DelLost,
+    /// MULTI and EXEC are lost, though counted.
+    TransactionTorn,
+    /// `+FULLRESYNC` names another offset than the snapshot's.
+    OffsetWrong,
+    /// A bit of a snapshot is flipped.
+    SnapshotFlipped,
+    /// The snapshot of a filtered view is not filtered.
+    SnapshotLeaks,
+    /// Every history has the same id.
+    IdReused,
+    /// A plugin's answers change with time.
+    FicklePlugin,
+    /// The proxy acknowledges one byte more than it has.
+    AckTooEarly,
+    /// The primary fails over without a new id.
+    UpstreamForks,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 11] = [
+        Self::ByteLost,
+        Self::SelectWrong,
+        Self::DelLost,
+        Self::TransactionTorn,
+        Self::OffsetWrong,
+        Self::SnapshotFlipped,
+        Self::SnapshotLeaks,
+        Self::IdReused,
+        Self::FicklePlugin,
+        Self::AckTooEarly,
+        Self::UpstreamForks,
+    ];
+}
+
+/// A planted fault at work.
+#[derive(Debug)]
+pub struct Plant {
+    /// What is wrong.
+    pub kind: Kind,
+    rng: Rng,
+    /// How often it struck.
+    pub struck: u64,
+}
+
+impl Plant {
+    /// Plants `kind`.
+    pub fn new(kind: Kind, rng: Rng) -> Self {
+        Self { kind, rng, struck: 0 }
+    }
+
+    fn strikes(&mut self, kind: Kind, permille: u64) -> bool {
+        let strikes = self.kind == kind && self.rng.permille(permille);
+        self.struck += u64::from(strikes);
+        strikes
+    }
+
+    /// Whether this snapshot goes out unfiltered.
+    pub fn leaks_a_snapshot(&mut self) -> bool {
+        self.strikes(Kind::SnapshotLeaks, 500)
+    }
+
+    /// What becomes of a view's snapshot.
+    pub fn on_snapshot(&mut self, mut bytes: Vec<u8>, rewritten: bool) -> Vec<u8> {
+        if rewritten && self.strikes(Kind::SnapshotFlipped, 300) {
+            let at = self.rng.below(bytes.len());
+            bytes[at] ^= 1 << self.rng.below(8);
+        }
+        bytes
+    }
+
+    /// What becomes of bytes on their way to a replica. `streams`: they are part of the live stream.
+    pub fn on_bytes(&mut self, _: LinkId, bytes: &mut Vec<u8>, streams: bool) {
+        let blank = |bytes: &mut Vec<u8>, at: usize, length: usize| {
+            let blanks = b"\r\n".iter().cycle().skip(length % 2).take(length);
+            bytes.splice(at..at + length, blanks.copied());
+        };
+        if streams && bytes.len() > 1 && self.strikes(Kind::ByteLost, 5) {
+            let at = self.rng.below(bytes.len());
+            bytes.remove(at);
+        }
+        let select = b"*2\r\n$6\r\nSELECT\r\n$1\r\n";
+        if let Some(at) = wire::find(bytes, select).filter(|at| at + select.len() < bytes.len())
+            && self.strikes(Kind::SelectWrong, 300)
+        {
+            bytes[at + select.len()] = b'7';
+        }
+        if let Some(at) = wire::find(bytes, b"\r\n$3\r\nDEL\r\n").map(|at| at - 2)
+            && let Ok((wire::Said::Command(_), length)) = wire::parse(&bytes[at..])
+            && self.strikes(Kind::DelLost, 300)
+        {
+            blank(bytes, at, length);
+        }
+        if let (Some(multi), Some(exec)) = (wire::multi_at(bytes), wire::find(bytes, b"*1\r\n$4\r\nEXEC\r\n"))
+            && multi < exec
+            && self.strikes(Kind::TransactionTorn, 500)
+        {
+            blank(bytes, exec, 14);
+            blank(bytes, multi, 15);
+        }
+        if let Some(at) = wire::find(bytes, b"+FULLRESYNC ")
+            && let Some(digit) = bytes.get_mut(at + 53)
+            && self.kind == Kind::OffsetWrong
+        {
+            self.struck += 1;
+            *digit = if *digit == b'9' { b'8' } else { *digit + 1 };
+        }
+    }
+
+    /// What becomes of bytes on their way to the primary.
+    pub fn on_bytes_up(&mut self, bytes: &mut [u8]) {
+        let ack = b"$3\r\nACK\r\n";
+        if let Some(at) = wire::find(bytes, ack)
+            && let Some(end) = wire::find(&bytes[at + ack.len() + 4..], b"\r\n")
+            && self.strikes(Kind::AckTooEarly, 300)
+        {
+            let last = &mut bytes[at + ack.len() + 4 + end - 1];
+            if last.is_ascii_digit() && *last < b'9' {
+                *last += 1;
+            }
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! The model shell: it does what the machine orders, late, in small pieces and in any order, as a busy host would.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+use bytes::Bytes;
+use sluicegate_core::contract::{Input, LinkId, Note, Now, Output, ShipFraming, ShipOrder, SpoolId};
+use sluicegate_core::fault::{Fault, Party};
+use sluicegate_core::machine::Machine;
+use sluicegate_core::rdb::{Family, RewriteError, Rewriter, ServerVersion};
+use sluicegate_core::snapshot::{Arrival, Framing};
+
+use super::lens::Native;
+use super::plant::Plant;
+use super::rng::Rng;
+
+/// Unix time at the world's beginning. Milliseconds.
+const EPOCH_MS: u64 = 1_790_000_000_000;
+
+/// A snapshot that arrives.
+struct Spool {
+    id: SpoolId,
+    framing: Framing,
+    arrival: Arrival,
+    bytes: Vec<u8>,
+    received: u64,
+    pending: VecDeque<Bytes>,
+    answered: bool,
+}
+
+/// A snapshot on its way to a replica.
+struct Ship {
+    order: ShipOrder,
+    made: Result<Vec<u8>, Fault>,
+    at: usize,
+    told_length: bool,
+}
+
+/// What the world has to do or to look at after a turn.
+#[derive(Debug)]
+pub enum Errand {
+    /// Connect to the primary.
+    Dial,
+    /// The machine closes a link.
+    Close(LinkId),
+    /// Something for the operator.
+    Note(Note),
+}
+
+/// The machine and everything that a host does for it.
+pub struct Shell {
+    /// The real thing.
+    pub machine: Machine,
+    rng: Rng,
+    /// For each view the pipeline that makes its snapshots.
+    pipelines: Vec<Option<Native>>,
+    spool: Option<Spool>,
+    kept: BTreeMap<SpoolId, Rc<Vec<u8>>>,
+    ships: BTreeMap<LinkId, Ship>,
+    probes: VecDeque<LinkId>,
+    /// The fault that was planted, if any.
+    pub plant: Option<Plant>,
+    /// Milliseconds since the beginning.
+    pub now: u64,
+    /// Snapshots whose rewriting was ordered.
+    pub shipped: u64,
+}
+
+impl Shell {
+    /// A shell around `machine`.
+    pub fn new(machine: Machine, pipelines: Vec<Option<Native>>, rng: Rng, plant: Option<Plant>) -> Self {
+        Self {
+            machine,
+            rng,
+            pipelines,
+            spool: None,
+            kept: BTreeMap::new(),
+            ships: BTreeMap::new(),
+            probes: VecDeque::new(),
+            plant,
+            now: 0,
+            shipped: 0,
+        }
+    }
+
+    /// The time as the machine is told it.
+    pub fn time(now: u64) -> Now {
+        Now { mono_ms: now, unix_ms: EPOCH_MS + now }
+    }
+
+    /// Hands in one event.
+    pub fn tell(&mut self, input: Input) {
+        self.machine.handle(Self::time(self.now), input);
+    }
+
+    /// Takes the machine's orders. Some are for the world to carry out.
+    pub fn turn(&mut self) -> Vec<Errand> {
+        let mut errands = Vec::new();
+        while let Some(output) = self.machine.poll_output() {
+            match output {
+                Output::Dial => errands.push(Errand::Dial),
+                Output::Close(link) => {
+                    self.ships.remove(&link);
+                    errands.push(Errand::Close(link));
+                }
+                Output::Note(note) => errands.push(Errand::Note(note)),
+                Output::SpoolOpen(id, framing) => self.open(id, framing),
+                Output::SpoolWrite(id, bytes) => {
+                    if let Some(spool) = self.spool.as_mut().filter(|spool| spool.id == id) {
+                        spool.pending.push_back(bytes);
+                    }
+                }
+                Output::SpoolAbort(id) => drop(self.spool.take_if(|spool| spool.id == id)),
+                Output::SpoolKeep(id) => self.keep(id),
+                Output::Ship(order) => self.ship(order),
+                Output::ShipCancel(link) => drop(self.ships.remove(&link)),
+                Output::Probe(link, ..) => self.probes.push_back(link),
+            }
+        }
+        errands
+    }
+
+    fn open(&mut self, id: SpoolId, framing: Framing) {
+        self.spool = Some(Spool {
+            id,
+            framing,
+            arrival: Arrival::new(framing),
+            bytes: Vec::new(),
+            received: 0,
+            pending: VecDeque::new(),
+            answered: false,
+        });
+    }
+
+    fn keep(&mut self, id: SpoolId) {
+        if let Some(spool) = self.spool.take_if(|spool| spool.id == id) {
+            self.kept.clear();
+            self.kept.insert(id, Rc::new(spool.bytes));
+        }
+    }
+
+    fn ship(&mut self, order: ShipOrder) {
+        self.shipped += 1;
+        let made = match self.kept.get(&order.spool).cloned() {
+            Some(spooled) => self.make(&order, &spooled),
+            None => Err(Fault::new(Party::Own, "the spool file is gone")),
+        };
+        let made = match &mut self.plant {
+            Some(plant) => made.map(|bytes| plant.on_snapshot(bytes, order.head.is_some())),
+            None => made,
+        };
+        self.ships.insert(order.link, Ship { order, made, at: 0, told_length: false });
+    }
+
+    fn make(&mut self, order: &ShipOrder, spooled: &[u8]) -> Result<Vec<u8>, Fault> {
+        let Some(head) = order.head else { return Ok(spooled.to_vec()) };
+        let Some(Some(pipeline)) = self.pipelines.get_mut(order.view) else {
+            return Err(Fault::new(Party::Own, "a rewritten snapshot for a view without plugins"));
+        };
+        let mut open = Native::new(super::lens::Lens::Relay, Default::default());
+        let leaks = self.plant.as_mut().is_some_and(Plant::leaks_a_snapshot);
+        let pipeline = if leaks { &mut open } else { pipeline };
+        let mut rewriter = Rewriter::new(head);
+        let (mut out, mut at) = (Vec::new(), 0);
+        while at < spooled.len() && !rewriter.is_done() {
+            let n = self.rng.portion(spooled.len() - at).max(16).min(spooled.len() - at);
+            let taken = rewriter.push(&spooled[at..at + n], pipeline, &mut out);
+            at += taken.map_err(|error| match error {
+                RewriteError::Plugin(fault) => Fault::from(fault),
+                RewriteError::Snapshot(error) => Fault::new(Party::Own, error.to_string()),
+            })?;
+        }
+        rewriter.finish().map_err(|error| Fault::new(Party::Own, error.to_string()))?;
+        Ok(out)
+    }
+
+    /// How many kinds of work wait.
+    pub fn has_work(&self) -> bool {
+        let spools = self.spool.as_ref().is_some_and(|spool| !spool.pending.is_empty());
+        spools || !self.ships.is_empty() || !self.probes.is_empty()
+    }
+
+    /// Does a little of what waits.
+    pub fn work(&mut self) {
+        match self.rng.below(3) {
+            0 => self.write_spool(),
+            1 => self.answer_probe(),
+            _ => self.hand_over(),
+        }
+    }
+
+    /// The disk takes some bytes of the arriving snapshot.
+    fn write_spool(&mut self) {
+        let Some(spool) = self.spool.as_mut() else { return };
+        let Some(mut bytes) = spool.pending.pop_front() else { return };
+        let n = self.rng.portion(bytes.len());
+        let piece = bytes.split_to(n);
+        if !bytes.is_empty() {
+            spool.pending.push_front(bytes);
+        }
+        let pushed = spool.arrival.push(&piece);
+        spool.received += n as u64;
+        let whole = match spool.framing {
+            Framing::Length(length) => spool.received >= length,
+            Framing::Mark(_) => false,
+        };
+        let outcome = match pushed {
+            Ok(taken) => {
+                spool.bytes.extend_from_slice(&piece[..taken]);
+                (whole || spool.arrival.is_complete()).then(|| spool.arrival.finish())
+            }
+            Err(fault) => Some(Err(fault)),
+        };
+        let id = spool.id;
+        let outcome = outcome.filter(|_| !spool.answered);
+        spool.answered |= outcome.is_some();
+        self.tell(Input::SpoolWritten(n));
+        if let Some(outcome) = outcome {
+            self.tell(Input::Spooled(id, outcome));
+        }
+    }
+
+    fn answer_probe(&mut self) {
+        let Some(link) = self.probes.pop_front() else { return };
+        let version = ServerVersion { family: Family::Redis, major: 7, minor: 2 };
+        match self.rng.below(4) {
+            // The answer never comes.
+            0 => {}
+            1 => self.tell(Input::Probed(link, None)),
+            _ => self.tell(Input::Probed(link, Some(version))),
+        }
+    }
+
+    /// Gives one replica a little more of its snapshot.
+    fn hand_over(&mut self) {
+        let links: Vec<LinkId> = self.ships.keys().copied().collect();
+        if links.is_empty() {
+            return;
+        }
+        let link = links[self.rng.below(links.len())];
+        let room = self.machine.ship_room(link);
+        let Some(ship) = self.ships.get_mut(&link) else { return };
+        let bytes = match &ship.made {
+            Ok(bytes) => bytes,
+            Err(fault) => {
+                let fault = fault.clone();
+                self.ships.remove(&link);
+                return self.tell(Input::ShipEnded(link, Err(fault)));
+            }
+        };
+        if ship.order.framing == ShipFraming::Length && !ship.told_length {
+            ship.told_length = true;
+            let length = bytes.len() as u64;
+            return self.tell(Input::ShipLength(link, length));
+        }
+        let left = bytes.len() - ship.at;
+        if left == 0 {
+            self.ships.remove(&link);
+            return self.tell(Input::ShipEnded(link, Ok(())));
+        }
+        let n = self.rng.portion(left).min(room);
+        if n > 0 {
+            let piece = Bytes::copy_from_slice(&bytes[ship.at..ship.at + n]);
+            ship.at += n;
+            self.tell(Input::ShipBytes(link, piece));
+        }
+    }
+}
