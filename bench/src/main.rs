@@ -1,0 +1,101 @@
+//! `cargo xtask bench`: what Sluicegate costs, each figure beside its rivals' from the same run.
+//!
+//! Every case checks what comes out and fails loudly when a byte is missing, so that no figure is of work left undone.
+
+mod e2e;
+mod latency;
+mod memory;
+mod micro;
+mod middle;
+mod primary;
+mod process;
+mod rdb;
+mod relay;
+mod report;
+mod sink;
+mod stream;
+mod wire;
+
+use std::net::SocketAddr;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::middle::Kind;
+use crate::report::Report;
+
+/// Measures Sluicegate beside chained replicas and a raw relay.
+#[derive(Parser)]
+#[command(args_conflicts_with_subcommands = true)]
+struct Options {
+    /// What to measure; everything if nothing is named.
+    #[arg(value_enum)]
+    names: Vec<Name>,
+    /// Rounds of each case, after one that is not counted.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// SETs of the end-to-end cases.
+    #[arg(long, default_value_t = 3_000_000)]
+    frames: u64,
+    /// Seconds of each latency run.
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+    /// MiB of the snapshots of the memory case.
+    #[arg(long, value_delimiter = ',', default_values_t = [320, 2048])]
+    snapshots: Vec<u64>,
+    #[command(subcommand)]
+    helper: Option<Helper>,
+}
+
+/// The parts of the report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Name {
+    /// Rate, CPU and memory of the live stream, beside its rivals.
+    E2e,
+    /// The raw relay alone.
+    Relay,
+    /// What a middle adds to the way of a write.
+    Latency,
+    /// Memory while a large snapshot passes.
+    Memory,
+    /// The plugin call in one thread, beside native Rust.
+    Micro,
+}
+
+/// What the bench starts as processes of their own.
+#[derive(Subcommand)]
+enum Helper {
+    /// Relays connections, looking at nothing.
+    #[command(hide = true)]
+    Relay { listen: SocketAddr, upstream: SocketAddr },
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    if let Some(Helper::Relay { listen, upstream }) = options.helper {
+        return relay::run(listen, upstream);
+    }
+    let named = |name: Name| options.names.is_empty() || options.names.contains(&name);
+    let mut report = Report::default();
+    report.add(&format!(
+        "# Bench report\n\n{}. The machine runs primary, middle and sink, and may be shared.",
+        report::machine()
+    ));
+    if named(Name::Micro) {
+        micro::run(&mut report, options.rounds)?;
+    }
+    if named(Name::E2e) {
+        e2e::run(&mut report, &e2e::CASES, options.frames, options.rounds)?;
+    } else if named(Name::Relay) {
+        e2e::run(&mut report, &[Kind::Direct, Kind::Relay], options.frames, options.rounds)?;
+    }
+    if named(Name::Latency) {
+        latency::run(&mut report, options.seconds, options.rounds)?;
+    }
+    if named(Name::Memory) {
+        memory::run(&mut report, &options.snapshots)?;
+    }
+    report.add(&format!("At the end: {}.", report::machine()));
+    println!("Saved as {}.", report.save()?.display());
+    Ok(())
+}
