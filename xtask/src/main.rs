@@ -1,3 +1,52 @@
-//! Project tasks.
+//! `cargo xtask`: what people and CI run. One file per verb; what a verb does to the machine, it says.
 
-fn main() {}
+mod bench;
+mod build;
+mod demo;
+mod fetch;
+mod servers;
+mod sh;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "What people and CI run.", version)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// See Sluicegate at work: build it, get the servers, run `sluicegate demo`.
+    Demo(demo::Args),
+    /// Check everything, as CI does: tidy, fmt, clippy, docs, wasm, dependencies, doc tests, tests.
+    Test(test::Args),
+    /// Measure the release build; the report goes to target/bench/report.md.
+    Bench(bench::Args),
+    /// Build the `sluicegate` binary, with the wasm targets that its plugins need.
+    Build(build::Args),
+    /// Get the servers that tests and the demo talk to, into target/servers.
+    Servers(servers::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().verb {
+        Verb::Demo(args) => demo::run(&args),
+        Verb::Test(args) => test::run(&args),
+        Verb::Bench(args) => bench::run(&args),
+        Verb::Build(args) => build::run(&args),
+        Verb::Servers(args) => servers::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{} {error:#}", sh::red("error:"));
+            ExitCode::FAILURE
+        }
+    }
+}
