@@ -15,8 +15,8 @@ use crate::sink::Sink;
 use crate::stream::{View, noise};
 
 const MIB: u64 = 1 << 20;
-/// Bytes of the one large value.
-const LARGE: u64 = 256 * MIB;
+/// MiB of the one large value.
+const LARGE: u64 = 256;
 /// Bytes of every other value.
 const SMALL: u64 = 1000;
 /// Bytes of one small entry: type, length and name, length and value.
@@ -45,12 +45,15 @@ impl Values {
 /// The entries of a snapshot of about `bytes`, as (key, value's length); the large one stands in the middle.
 #[derive(Clone, Copy)]
 struct Dataset {
+    /// How many small ones.
     small: u64,
+    /// MiB of the large one.
+    large: u64,
 }
 
 impl Dataset {
     fn new(bytes: u64) -> Self {
-        Self { small: bytes.saturating_sub(LARGE) / SMALL_ENTRY }
+        Self { small: bytes.saturating_sub(LARGE * MIB) / SMALL_ENTRY, large: LARGE }
     }
 
     fn key(self, index: u64) -> Vec<u8> {
@@ -69,8 +72,8 @@ fn write(out: &mut dyn Write, dataset: Dataset, values: &Values) -> Result<u64> 
     let mut rdb = Writer::begin(out)?;
     for index in 0..=dataset.small {
         if dataset.is_large_before(index) {
-            rdb.entry(LARGE_KEY, LARGE)?;
-            (0..LARGE / MIB).try_for_each(|_| rdb.put(&values.0))?;
+            rdb.entry(LARGE_KEY, dataset.large * MIB)?;
+            (0..dataset.large).try_for_each(|_| rdb.put(&values.0))?;
         }
         if index < dataset.small {
             rdb.entry(&dataset.key(index), SMALL)?;
@@ -102,7 +105,7 @@ impl Visitor for Checker {
                 self.current = None;
                 let due = VIEW.apply(LARGE_KEY);
                 ensure!(
-                    due.as_deref() == Some(key) && value_len == LARGE,
+                    due.as_deref() == Some(key) && value_len == self.dataset.large * MIB,
                     "{} came for the large value",
                     key.escape_ascii()
                 );
@@ -137,9 +140,8 @@ impl Visitor for Checker {
 
 impl Checker {
     /// All that the view has must have come.
-    fn finish(mut self) -> Result<u64> {
+    fn finish(self) -> Result<u64> {
         let missing = (self.next..self.dataset.small).find_map(|index| VIEW.apply(&self.dataset.key(index)));
-        self.large_seen |= self.dataset.small / 2 > self.next;
         ensure!(self.large_seen && missing.is_none(), "the snapshot ended before {missing:?}");
         Ok(self.entries)
     }
@@ -186,7 +188,7 @@ pub(crate) fn run(report: &mut Report, mebibytes: &[u64]) -> Result<()> {
     report.add(&format!(
         "## Memory\n\nA snapshot of values of {SMALL} B and one of {} MiB passes a filtered and renamed view; the sink compares \
          every entry and value and checks the CRC. Backlog {BACKLOG} MiB; limit for RSS max {} MiB + backlog: {}.\n\n{}",
-        LARGE / MIB,
+        LARGE,
         LIMIT / MIB,
         verdicts.join(", "),
         table(&head, &rows)
@@ -232,4 +234,57 @@ fn measure(kind: Kind, dataset: Dataset, values: &Arc<Values>) -> Result<Sample>
         rss_anon: process.memory("RssAnon")?,
         rss_start,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rdb;
+
+    /// What a right view would send, without entry `missing`.
+    fn view_of(dataset: Dataset, values: &Values, missing: Option<u64>) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut rdb = Writer::begin(&mut out).expect("memory");
+        for index in 0..=dataset.small {
+            if dataset.is_large_before(index) {
+                let name = VIEW.apply(LARGE_KEY).expect("kept");
+                rdb.entry(&name, dataset.large * MIB).expect("memory");
+                (0..dataset.large).for_each(|_| rdb.put(&values.0).expect("memory"));
+            }
+            if let Some(name) = VIEW.apply(&dataset.key(index))
+                && index < dataset.small
+                && Some(index) != missing
+            {
+                rdb.entry(&name, SMALL).expect("memory");
+                rdb.put(values.small(index)).expect("memory");
+            }
+        }
+        rdb.end().expect("memory");
+        out
+    }
+
+    fn check(snapshot: &[u8], dataset: Dataset, values: Arc<Values>) -> Result<u64> {
+        let mut checker = Checker { dataset, values, next: 0, large_seen: false, current: None, at: 0, entries: 0 };
+        rdb::read(&mut &snapshot[..], &mut checker)?;
+        checker.finish()
+    }
+
+    #[test]
+    fn the_checker_knows_a_right_view_and_every_way_of_a_wrong_one() {
+        let values = Arc::new(Values::new());
+        let dataset = Dataset { small: 40, large: 1 };
+        let kept: Vec<u64> = (0..40).filter(|index| VIEW.apply(&dataset.key(*index)).is_some()).collect();
+        let right = view_of(dataset, &values, None);
+        assert_eq!(check(&right, dataset, values.clone()).expect("a right view"), kept.len() as u64 + 1);
+
+        for missing in &kept {
+            let wrong = view_of(dataset, &values, Some(*missing));
+            assert!(check(&wrong, dataset, values.clone()).is_err(), "entry {missing} may not be missing");
+        }
+        let mut corrupt = right.clone();
+        let last = corrupt.len() - 20;
+        corrupt[last] ^= 1;
+        assert!(check(&corrupt, dataset, values.clone()).is_err(), "a wrong byte in the last value");
+        assert!(check(&right[..right.len() - 1], dataset, values).is_err(), "a cut snapshot");
+    }
 }

@@ -155,3 +155,55 @@ impl Checker {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRAMES: u64 = 200;
+
+    /// What a right view would send, without SET `missing`.
+    fn view_of(view: View, missing: Option<u64>) -> Vec<u8> {
+        let mut out = wire::command(&[b"SELECT", b"0"]);
+        for index in (0..FRAMES).filter(|index| Some(*index) != missing) {
+            if let Some(name) = view.apply(&key(index)) {
+                resp::write_command(&mut out, &[b"SET", &name, &value(index)]);
+            }
+        }
+        out.extend_from_slice(MARKER);
+        out
+    }
+
+    fn check(view: View, bytes: &[u8], step: usize) -> Result<bool> {
+        let mut checker = Checker::new(FRAMES, view);
+        let mut ended = false;
+        for part in bytes.chunks(step) {
+            ended = checker.feed(part)?;
+        }
+        Ok(ended)
+    }
+
+    #[test]
+    fn every_frame_has_the_length_that_the_report_claims() {
+        assert_eq!(build(FRAMES).len(), 23 + FRAMES as usize * FRAME_BYTES + MARKER.len());
+    }
+
+    #[test]
+    fn the_checker_knows_a_right_stream_however_it_is_cut() {
+        for view in [View::Plain, View::Filter, View::Rename, View::FilterRename] {
+            let right = view_of(view, None);
+            assert_eq!(right.len() as u64, 23 + bytes_expected(FRAMES, view), "{view:?}");
+            for step in [1, 7, 106, right.len()] {
+                assert!(check(view, &right, step).expect("a right stream"), "{view:?} in reads of {step}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_missing_frame_is_noticed() {
+        for missing in (0..FRAMES).filter(|index| View::FilterRename.apply(&key(*index)).is_some()) {
+            let wrong = view_of(View::FilterRename, Some(missing));
+            assert!(check(View::FilterRename, &wrong, wrong.len()).is_err(), "SET {missing}");
+        }
+    }
+}

@@ -49,6 +49,8 @@ pub struct Report {
     pub full_syncs: u64,
     /// Times that the primary let the proxy go on.
     pub partial_syncs: u64,
+    /// Unfinished transactions that were taken back.
+    pub cut_backs: u64,
     /// Snapshots that replicas were given.
     pub snapshots: u64,
     /// Times that a replica went on where it was.

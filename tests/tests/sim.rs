@@ -41,7 +41,11 @@ fn every_world_keeps_the_promise() {
     });
     let reports = reports.into_inner().unwrap();
     println!("{} in {:.1} s", summary(&reports), began.elapsed().as_secs_f32());
-    let failures = failures.into_inner().unwrap();
+    let mut failures = failures.into_inner().unwrap();
+    failures.sort_by_key(|failure| failure.seed);
+    for failure in &failures {
+        println!("seed {}: {}", failure.seed, failure.what);
+    }
     assert!(failures.is_empty(), "{} worlds failed; the first:\n{}", failures.len(), failures[0]);
     let sum = |count: fn(&Report) -> u64| reports.iter().map(count).sum::<u64>();
     // A world in which nothing happens proves nothing.
@@ -52,7 +56,7 @@ fn every_world_keeps_the_promise() {
 fn summary(reports: &[Report]) -> String {
     let sum = |count: fn(&Report) -> u64| reports.iter().map(count).sum::<u64>();
     format!(
-        "{} worlds: {} virtual minutes, {} faults, {} comparisons, {} commands applied; upstream {} full and {} partial syncs; replicas {} snapshots and {} continuations; {} halts",
+        "{} worlds: {} virtual minutes, {} faults, {} comparisons, {} commands applied; upstream {} full and {} partial syncs, {} cut back; replicas {} snapshots and {} continuations; {} halts",
         reports.len(),
         sum(|r| r.ms) / 60_000,
         sum(|r| r.faults),
@@ -60,6 +64,7 @@ fn summary(reports: &[Report]) -> String {
         sum(|r| r.applied),
         sum(|r| r.full_syncs),
         sum(|r| r.partial_syncs),
+        sum(|r| r.cut_backs),
         sum(|r| r.snapshots),
         sum(|r| r.continued),
         sum(|r| r.halts),

@@ -145,10 +145,12 @@ impl Upstream {
         out
     }
 
-    /// The link is gone: when to try again, in milliseconds from now. The wait doubles until the stream is reached again.
-    pub fn lost(&mut self, now: u64) -> u64 {
-        // A link that had reached the stream may come back at once; one that never did waits longer each time.
-        let wait = if self.phase == Phase::Streaming { self.settings.backoff_min_ms } else { self.backoff_ms };
+    /// The link is gone: when to try again, in milliseconds from now. The wait doubles until a link reaches the stream and
+    /// is lost there without the primary's fault; `broken` says that what the primary sent is why we left.
+    pub fn lost(&mut self, now: u64, broken: bool) -> u64 {
+        // A broken stream costs the primary a full sync: one that breaks each time must not be asked for again at once.
+        let good = self.phase == Phase::Streaming && !broken;
+        let wait = if good { self.settings.backoff_min_ms } else { self.backoff_ms };
         self.backoff_ms = wait.saturating_mul(2).min(self.settings.backoff_max_ms);
         self.phase = Phase::Idle(now.saturating_add(wait));
         self.inbox.clear();
@@ -165,7 +167,6 @@ impl Upstream {
     /// The snapshot is verified: the stream follows.
     pub fn streaming(&mut self, now: u64) {
         (self.phase, self.last_heard) = (Phase::Streaming, now);
-        self.backoff_ms = self.settings.backoff_min_ms;
     }
 
     /// Takes bytes from the link.
@@ -352,7 +353,6 @@ impl Upstream {
                     None => None,
                 };
                 self.phase = Phase::Streaming;
-                self.backoff_ms = self.settings.backoff_min_ms;
                 self.early.push_back(self.inbox.split().freeze());
                 Ok(Some(Heard::Continue(id)))
             }

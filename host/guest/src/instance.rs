@@ -105,9 +105,9 @@ impl Instance {
         R: ComponentNamedList + Lift + Send + Sync + 'static,
     {
         self.store.set_epoch_deadline(ticks);
-        self.store.data_mut().first_look = None;
-        let cell = &self.store.data().cell;
-        cell.calls.fetch_add(1, Relaxed);
+        let state = self.store.data_mut();
+        (state.first_look, state.log.last_error) = (None, None);
+        state.cell.calls.fetch_add(1, Relaxed);
         let begun = Instant::now();
         let answer = self.metered().and_then(|()| {
             // Typed anew for each call: a `TypedFunc` could not be kept, since its parameters borrow.

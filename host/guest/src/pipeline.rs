@@ -142,7 +142,8 @@ impl Work {
         }
         let dropped = self.drop_keys(&verdicts, answers);
         member.cell.dropped.fetch_add(dropped, Relaxed);
-        if more {
+        // A name of a dropped key must not come back when the names are told.
+        if more || !self.renamed.is_empty() {
             self.keep_rest(&verdicts, batch);
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! A plugin from its bytes to something that instances can be made of.
 
 use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
@@ -148,15 +149,18 @@ fn componentize(name: &str, wasm: Cow<'static, [u8]>, max: usize) -> Result<Cow<
     if !wasm.starts_with(CORE_MODULE) {
         return Ok(wasm);
     }
-    let mut encoder = wit_component::ComponentEncoder::default();
-    let component = encoder.validate(true).module(&wasm).and_then(|encoder| encoder.encode());
-    component.map(Cow::Owned).map_err(|error| {
-        LoadError::new(
-            name,
-            format!("a module that is no component: {error:#}"),
-            "is it built with the SDK's `export!`?",
-        )
-    })
+    let encode = || {
+        let mut encoder = wit_component::ComponentEncoder::default();
+        encoder.validate(true).module(&wasm)?.encode()
+    };
+    // The encoder trusts the section lengths of what it is given, and panics where a file is cut short.
+    let error = match catch_unwind(AssertUnwindSafe(encode)) {
+        Ok(Ok(component)) => return Ok(Cow::Owned(component)),
+        Ok(Err(error)) => format!("{error:#}"),
+        Err(_) => "the file is damaged".into(),
+    };
+    let what = format!("a module that is no component: {error}");
+    Err(LoadError::new(name, what, "is it whole, and built with the SDK's `export!`?"))
 }
 
 /// Where the exports of the contract are in a component.

@@ -42,8 +42,10 @@ pub(crate) fn define(
             ComponentItem::Resource(_) => instance.resource(item, ResourceType::host::<Shim>(), |_, _| Ok(()))?,
             ComponentItem::ComponentFunc(_) => {
                 let function = format!("{interface}#{item}");
-                instance.func_new(item, move |store, _, arguments, results| {
-                    let answer = answer(store, &function, arguments)?;
+                instance.func_new(item, move |mut store, _, arguments, results| {
+                    let mut borrowed = Vec::new();
+                    give_back(&mut store, arguments, &mut borrowed)?;
+                    let answer = answer(&mut store, &function, arguments, &borrowed)?;
                     match (results, answer) {
                         ([], None) => Ok(()),
                         ([result], Some(answer)) => {
@@ -61,7 +63,12 @@ pub(crate) fn define(
 }
 
 /// The answer of one function, or a trap.
-fn answer(mut store: StoreContextMut<'_, State>, function: &str, arguments: &[Val]) -> Result<Option<Val>> {
+fn answer(
+    store: &mut StoreContextMut<'_, State>,
+    function: &str,
+    arguments: &[Val],
+    borrowed: &[u32],
+) -> Result<Option<Val>> {
     let ok = |value: Option<Val>| Some(Val::Result(Ok(value.map(Box::new))));
     let none = || Some(Val::Option(None));
     Ok(match function {
@@ -83,7 +90,7 @@ fn answer(mut store: StoreContextMut<'_, State>, function: &str, arguments: &[Va
         }
         "wasi:io/streams#[method]output-stream.write"
         | "wasi:io/streams#[method]output-stream.blocking-write-and-flush" => {
-            write(&mut store, arguments)?;
+            write(store, arguments, borrowed)?;
             ok(None)
         }
         "wasi:io/streams#[method]input-stream.subscribe"
@@ -109,17 +116,30 @@ fn answer(mut store: StoreContextMut<'_, State>, function: &str, arguments: &[Va
     })
 }
 
-fn resource(store: StoreContextMut<'_, State>, which: u32) -> Result<Val> {
+fn resource(store: &mut StoreContextMut<'_, State>, which: u32) -> Result<Val> {
     Ok(Val::Resource(ResourceAny::try_from_resource(Resource::<Shim>::new_own(which), store)?))
 }
 
+/// Ends the borrows that came with a call, since they may not outlive it, and tells what they stood for.
+fn give_back(store: &mut StoreContextMut<'_, State>, arguments: &[Val], borrowed: &mut Vec<u32>) -> Result<()> {
+    for argument in arguments {
+        match argument {
+            Val::Resource(resource) if !resource.owned() => {
+                borrowed.push(resource.try_into_resource::<Shim>(&mut *store)?.rep());
+            }
+            Val::List(listed) => give_back(store, listed, borrowed)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Bytes to one of the two outputs, which go to the log line by line.
-fn write(store: &mut StoreContextMut<'_, State>, arguments: &[Val]) -> Result<()> {
-    let [Val::Resource(stream), Val::List(bytes)] = arguments else { bail!("a write without stream and bytes") };
-    let which = stream.try_into_resource::<Shim>(&mut *store)?.rep();
+fn write(store: &mut StoreContextMut<'_, State>, arguments: &[Val], borrowed: &[u32]) -> Result<()> {
+    let ([_, Val::List(bytes)], [which]) = (arguments, borrowed) else { bail!("a write without stream and bytes") };
     let bytes = bytes.iter().map(|byte| if let Val::U8(byte) = byte { *byte } else { b'?' });
     let State { output, log, .. } = store.data_mut();
-    let (line, level) = match which {
+    let (line, level) = match *which {
         STDERR => (&mut output.stderr, LogLevel::Warn),
         _ => (&mut output.stdout, LogLevel::Info),
     };

@@ -13,10 +13,9 @@ pub(crate) fn spin() {
     while black_box(true) {}
 }
 
-/// Uses the stack until there is none left.
+/// Uses the engine's stack until there is none left. The mixing keeps the compiler from making a loop of it.
 pub(crate) fn recurse(depth: u64) -> u64 {
-    let frame = black_box([depth; 64]);
-    if black_box(frame[0]) == u64::MAX { depth } else { recurse(depth + 1).wrapping_add(frame[63]) }
+    if depth == u64::MAX { depth } else { recurse(depth.wrapping_mul(3) & 0xff_ffff).rotate_left(7) ^ depth }
 }
 
 /// Takes memory until there is none left.

@@ -65,8 +65,15 @@ impl Checker {
         Self { views: views.iter().map(watched).collect(), ..Self::default() }
     }
 
-    /// Looks at the machine after it was told something. `snapshot` is the place of the last snapshot of the primary.
-    pub fn machine(&mut self, machine: &Machine, truth: &Truth, snapshot: &(Id, u64)) -> Result<(), String> {
+    /// Looks at the machine after it was told something. `current` is the primary's history now, `snapshot` the place of its
+    /// last snapshot.
+    pub fn machine(
+        &mut self,
+        machine: &Machine,
+        truth: &Truth,
+        current: &str,
+        snapshot: &(Id, u64),
+    ) -> Result<(), String> {
         let position = machine.upstream_position();
         for (index, view) in machine.views().iter().enumerate() {
             let followed = machine.replicas().any(|(_, replica)| replica.view == index && replica.phase.is_replica());
@@ -78,6 +85,17 @@ impl Checker {
             }
             if let Some((id, applied, read)) = &position {
                 self.view(index, view, truth, snapshot, (id.as_str(), *applied, *read))?;
+            } else if !view.relays() {
+                // The stream broke: what was sound of it is shown, and nobody says how much that was.
+                let marks = self.ledger.entry(view.history().id.as_str().into()).or_insert_with(|| {
+                    self.views[index].segment = snapshot.1;
+                    vec![Mark { view: 0, upstream: snapshot.0.clone(), at: snapshot.1, exact: true }]
+                });
+                let (upstream, at) = match marks.last() {
+                    Some(last) if !last.exact => (last.upstream.clone(), last.at),
+                    _ => (current.into(), truth.of(current)?.end()),
+                };
+                marks.push(Mark { view: view.backlog().end(), upstream, at, exact: false });
             }
         }
         if let Some((id, applied, read)) = position {
@@ -85,8 +103,16 @@ impl Checker {
         }
         for (link, replica) in machine.replicas() {
             let Some(view) = machine.views().get(replica.view) else { continue };
-            if replica.phase == Phase::Streaming && !(replica.acked <= replica.cursor && replica.cursor <= view.backlog().end()) {
-                return Err(format!("link {}: acked {} ≤ cursor {} ≤ end {} does not hold", link.0, replica.acked, replica.cursor, view.backlog().end()));
+            if replica.phase == Phase::Streaming
+                && !(replica.acked <= replica.cursor && replica.cursor <= view.backlog().end())
+            {
+                return Err(format!(
+                    "link {}: acked {} ≤ cursor {} ≤ end {} does not hold",
+                    link.0,
+                    replica.acked,
+                    replica.cursor,
+                    view.backlog().end()
+                ));
             }
         }
         Ok(())
@@ -130,12 +156,17 @@ impl Checker {
                 marks.push(Mark { view: end, upstream: upstream.into(), at, exact });
             }
         }
-        let segment = watched.segment;
+        let (segment, largest) = (watched.segment, view.settings().frame_bytes_max);
         let poison = |upto: u64, id: &str| {
             let lens = watched.lens;
             truth.of(id).ok().and_then(|history| {
-                let mut found = history.poison.range(segment..=upto.max(segment)).filter(|(place, _)| **place > segment);
-                found.find(|(_, (db, args))| lens.must_halt(*db, args)).map(|(place, _)| *place)
+                let mut found =
+                    history.poison.range(segment..=upto.max(segment)).filter(|(place, _)| **place > segment);
+                found
+                    .find(|(_, (db, args))| {
+                        lens.must_halt(*db, args) || lens.has_own_history() && wire::length(args) > largest
+                    })
+                    .map(|(place, _)| *place)
             })
         };
         match view.state() {
@@ -147,6 +178,9 @@ impl Checker {
             State::Halted(fault) if watched.halted.as_deref() != Some(id) => {
                 let earned = match fault.whose {
                     Party::Plugin => Native::has_failed(&watched.ailment),
+                    Party::Operator => truth.of(upstream)?.longest > view.settings().transaction_bytes_max,
+                    // Told before all of it is read.
+                    _ if fault.what.contains("limits.frame") => poison(u64::MAX, upstream).is_some(),
                     _ => poison(read, upstream).or_else(|| poison(self.read.max(read), &self.upstream)).is_some(),
                 };
                 if !earned {
@@ -176,11 +210,20 @@ impl Checker {
     }
 
     /// Looks at a `+CONTINUE`: the replica asked to go on behind `held` of history `asked`.
-    pub fn continued(&self, replica: &Replica, truth: &Truth, asked: &str, held: u64, honest: bool) -> Result<(), String> {
+    pub fn continued(
+        &self,
+        replica: &Replica,
+        truth: &Truth,
+        asked: &str,
+        held: u64,
+        honest: bool,
+    ) -> Result<(), String> {
         let whose = &replica.true_id;
         let sound = match self.views[replica.view].lens {
             Lens::Relay => truth.agree(asked, whose, held),
-            _ => asked == whose && self.ledger.get(whose).is_some_and(|marks| marks.iter().any(|mark| mark.view >= held)),
+            _ => {
+                asked == whose && self.ledger.get(whose).is_some_and(|marks| marks.iter().any(|mark| mark.view >= held))
+            }
         };
         if honest && sound {
             return Ok(());
@@ -227,7 +270,7 @@ impl Checker {
         let first = history.at(from).ok_or("a place before the history")?.0;
         let mine = replica.data.digest();
         self.compared += 1;
-        for (place, data) in history.commits.range(first..=to) {
+        for (place, data) in history.commits.range(first..=to.max(first)) {
             let key = (upstream.clone(), *place, lens);
             if *self.digests.entry(key).or_insert_with(|| lens.see(data).digest()) == mine {
                 return Ok(());
@@ -250,7 +293,7 @@ impl Checker {
         if mark.exact && mark.view == offset {
             return Ok((mark.upstream.clone(), mark.at, mark.at));
         }
-        let before = marks[..next].last().map_or(0, |mark| mark.at);
+        let before = marks[..next].iter().rev().find(|mark| mark.exact).map_or(0, |mark| mark.at);
         Ok((mark.upstream.clone(), before, mark.at))
     }
 

@@ -20,6 +20,8 @@ const SHOWN_DATABASES: u32 = 2;
 pub enum Lens {
     /// Everything, in the primary's own history.
     Relay,
+    /// Everything, in a history of its own: the upstream is so old that its expiries are relative.
+    Whole,
     /// Everything but what is hidden.
     Filter,
     /// Everything; `mv:…` is called `new:…` and the other way round.
@@ -31,8 +33,13 @@ pub enum Lens {
 }
 
 impl Lens {
-    /// Every lens.
+    /// Every lens that an operator can choose.
     pub const ALL: [Self; 5] = [Self::Relay, Self::Filter, Self::Rename, Self::FilterRename, Self::Databases];
+
+    /// Whether plugins make the view.
+    pub fn has_plugins(self) -> bool {
+        !matches!(self, Self::Relay | Self::Whole)
+    }
 
     /// Whether the view has bytes of its own.
     pub fn has_own_history(self) -> bool {
@@ -60,7 +67,7 @@ impl Lens {
 
     /// The dataset as the view shows it.
     pub fn see(self, data: &Dataset) -> Dataset {
-        if self == Self::Relay {
+        if !self.has_plugins() {
             return data.clone();
         }
         let mut seen = Dataset::default();
@@ -78,7 +85,7 @@ impl Lens {
 
     /// Whether no frame can be right for this view, so that it must halt.
     pub fn must_halt(self, db: u32, args: &[Vec<u8>]) -> bool {
-        if self == Self::Relay {
+        if !self.has_plugins() {
             return false;
         }
         let has = |db: u32, key: &[u8]| self.name(db, key).is_some();

@@ -1,7 +1,5 @@
 //! Faults planted between the proxy and its peers: each is a bug that the proxy could have, and that a checker must see.
 
-use sluicegate_core::contract::LinkId;
-
 use super::rng::Rng;
 use super::wire;
 
@@ -22,6 +20,8 @@ pub enum Kind {
     SnapshotFlipped,
     /// The snapshot of a filtered view is not filtered.
     SnapshotLeaks,
+    /// A new segment is served with the old segment's snapshot.
+    SnapshotStale,
     /// Every history has the same id.
     IdReused,
     /// A plugin's answers change with time.
@@ -34,7 +34,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::ByteLost,
         Self::SelectWrong,
         Self::DelLost,
@@ -42,6 +42,7 @@ impl Kind {
         Self::OffsetWrong,
         Self::SnapshotFlipped,
         Self::SnapshotLeaks,
+        Self::SnapshotStale,
         Self::IdReused,
         Self::FicklePlugin,
         Self::AckTooEarly,
@@ -76,6 +77,11 @@ impl Plant {
         self.strikes(Kind::SnapshotLeaks, 500)
     }
 
+    /// Whether the old spool file stays in the new one's place.
+    pub fn keeps_the_old_spool(&mut self) -> bool {
+        self.strikes(Kind::SnapshotStale, 500)
+    }
+
     /// What becomes of a view's snapshot.
     pub fn on_snapshot(&mut self, mut bytes: Vec<u8>, rewritten: bool) -> Vec<u8> {
         if rewritten && self.strikes(Kind::SnapshotFlipped, 300) {
@@ -85,8 +91,12 @@ impl Plant {
         bytes
     }
 
-    /// What becomes of bytes on their way to a replica. `streams`: they are part of the live stream.
-    pub fn on_bytes(&mut self, _: LinkId, bytes: &mut Vec<u8>, streams: bool) {
+    /// What becomes of bytes on their way to a replica. Those of a relaying view are spared: they are compared with the
+    /// primary's own, so that anything would be found. `streams`: they are part of the live stream.
+    pub fn on_bytes(&mut self, own_history: bool, bytes: &mut Vec<u8>, streams: bool) {
+        if !own_history {
+            return;
+        }
         let blank = |bytes: &mut Vec<u8>, at: usize, length: usize| {
             let blanks = b"\r\n".iter().cycle().skip(length % 2).take(length);
             bytes.splice(at..at + length, blanks.copied());

@@ -8,11 +8,11 @@ use sluicegate_core::rdb::{Family, write};
 use super::data::{Dataset, Entry, Value, library};
 use super::rng::Rng;
 
-/// Writes a snapshot of `data` as a server does that stands at `offset` of history `id`.
-pub fn snapshot(data: &Dataset, id: &str, offset: u64, stream_db: u32, rng: &mut Rng) -> Vec<u8> {
+/// Writes a snapshot of `data` as a server of that version does that stands at `offset` of history `id`.
+pub fn snapshot(data: &Dataset, server: &str, (id, offset): (&str, u64), stream_db: u32, rng: &mut Rng) -> Vec<u8> {
     let mut out = Vec::new();
-    write::write_magic(&mut out, Family::Redis, 11);
-    write::write_aux(&mut out, b"redis-ver", b"7.2.4");
+    write::write_magic(&mut out, Family::Redis, if server.starts_with('6') { 9 } else { 11 });
+    write::write_aux(&mut out, b"redis-ver", server.as_bytes());
     write::write_aux(&mut out, b"repl-stream-db", stream_db.to_string().as_bytes());
     write::write_aux(&mut out, b"repl-id", id.as_bytes());
     write::write_aux(&mut out, b"repl-offset", offset.to_string().as_bytes());

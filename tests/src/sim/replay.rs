@@ -28,12 +28,14 @@ const LINK: LinkId = LinkId(1);
 
 /// The bytes of every view when `recording` arrives in pieces that `rng` cuts, and whether it halted.
 pub fn views(settings: &Settings, lenses: &[Lens], recording: &Recording<'_>, rng: &mut Rng) -> Vec<(Vec<u8>, bool)> {
-    let pipeline = |lens: &Lens| {
-        lens.has_own_history().then(|| Box::new(Native::new(*lens, Default::default())) as Box<dyn Pipeline>)
-    };
+    let pipeline =
+        |lens: &Lens| lens.has_plugins().then(|| Box::new(Native::new(*lens, Default::default())) as Box<dyn Pipeline>);
     let mut ids = Rng::new(1);
+    let mut settings = settings.clone();
+    // All of it is compared, so all of it is kept.
+    settings.views.iter_mut().for_each(|view| view.backlog_bytes = 1 << 30);
     let pipelines = lenses.iter().map(pipeline).collect();
-    let mut machine = Machine::new(settings.clone(), pipelines, Box::new(move || ids.entropy()), Shell::time(0));
+    let mut machine = Machine::new(settings, pipelines, Box::new(move || ids.entropy()), Shell::time(0));
     let tell = |machine: &mut Machine, input| machine.handle(Shell::time(0), input);
     tell(&mut machine, Input::Tick);
     tell(&mut machine, Input::Connected(LINK));

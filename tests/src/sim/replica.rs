@@ -136,9 +136,9 @@ impl Replica {
         self.phase == Phase::Streaming
     }
 
-    /// Whether it has asked where to begin, and waits for the answer or its fulfilment.
-    pub fn is_syncing(&self) -> bool {
-        matches!(self.phase, Phase::Asking | Phase::Promised | Phase::Copying(_))
+    /// Whether it has asked where to begin, and waits for the answer.
+    pub fn is_asking(&self) -> bool {
+        self.phase == Phase::Asking
     }
 
     /// The place of the last byte that it read.
@@ -174,6 +174,11 @@ impl Replica {
         let mut bytes = Vec::new();
         wire::command(&mut bytes, args);
         out.extend(bytes);
+    }
+
+    /// It says something that no replica says.
+    pub fn babble(&self, out: &mut VecDeque<u8>) {
+        out.extend(b"*1\r\n:1\r\n");
     }
 
     /// Time passes: once a second a sign of life.
@@ -277,11 +282,7 @@ impl Replica {
         self.say(out, &["PSYNC", &id, &place]);
     }
 
-    fn answered(
-        &mut self,
-        line: &str,
-        seen: &mut dyn FnMut(&Self, Event) -> Result<(), String>,
-    ) -> Result<(), String> {
+    fn answered(&mut self, line: &str, seen: &mut dyn FnMut(&Self, Event) -> Result<(), String>) -> Result<(), String> {
         let words: Vec<&str> = line.split(' ').collect();
         match words[..] {
             ["+CONTINUE"] | ["+CONTINUE", _] => {
@@ -299,7 +300,7 @@ impl Replica {
             }
             ["+FULLRESYNC", id, offset] if id.len() == 40 => {
                 self.data = Dataset::default();
-                self.id = Some(id.into());
+                (self.id, self.true_id) = (Some(id.into()), id.into());
                 self.applied = offset.parse().map_err(|_| format!("no offset in {line}"))?;
                 self.phase = Phase::Promised;
             }
@@ -345,7 +346,8 @@ impl Replica {
             _ => return Ok(false),
         };
         let loaded = rdb::load(&snapshot)?;
-        let text = |name: &str| loaded.aux.get(name.as_bytes()).map(|value| String::from_utf8_lossy(value).into_owned());
+        let text =
+            |name: &str| loaded.aux.get(name.as_bytes()).map(|value| String::from_utf8_lossy(value).into_owned());
         self.db = text("repl-stream-db").and_then(|db| db.parse().ok()).unwrap_or(0);
         (self.applied_db, self.data, self.inbox) = (self.db, loaded.data, rest);
         (self.phase, self.transaction) = (Phase::Streaming, None);

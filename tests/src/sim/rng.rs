@@ -4,24 +4,28 @@ use std::ops::Range;
 
 /// A stream of pseudo-random numbers.
 #[derive(Debug, Clone)]
-pub struct Rng(u64);
+pub struct Rng {
+    state: u64,
+    /// Reads and writes move all that there is.
+    pub generous: bool,
+}
 
 impl Rng {
     /// The stream that belongs to `seed`.
     pub fn new(seed: u64) -> Self {
-        Self(seed ^ 0x5355_4943_4547_4154)
+        Self { state: seed ^ 0x5355_4943_4547_4154, generous: false }
     }
 
     /// A stream of its own for one part of the world, so that a change in one part leaves the others as they are.
     pub fn fork(&mut self) -> Self {
-        Self(self.next())
+        Self { state: self.next(), generous: false }
     }
 
     /// The next number.
     #[allow(clippy::should_implement_trait, reason = "a stream without an end is no iterator worth the name")]
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.state;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
@@ -50,10 +54,10 @@ impl Rng {
     /// How many of `available` bytes a read or write moves: one, a few, many or all.
     pub fn portion(&mut self, available: usize) -> usize {
         let most = match self.below(6) {
-            0 => 1,
-            1 => 1 + self.below(8),
-            2 => 1 + self.below(100),
-            3 => 1 + self.below(2000),
+            0 if !self.generous => 1,
+            1 if !self.generous => 1 + self.below(8),
+            2 if !self.generous => 1 + self.below(100),
+            3 if !self.generous => 1 + self.below(2000),
             _ => available,
         };
         most.min(available)

@@ -51,7 +51,8 @@ pub enum Errand {
 pub struct Shell {
     /// The real thing.
     pub machine: Machine,
-    rng: Rng,
+    /// Where its chances come from.
+    pub rng: Rng,
     /// For each view the pipeline that makes its snapshots.
     pipelines: Vec<Option<Native>>,
     spool: Option<Spool>,
@@ -134,8 +135,10 @@ impl Shell {
 
     fn keep(&mut self, id: SpoolId) {
         if let Some(spool) = self.spool.take_if(|spool| spool.id == id) {
+            let stale = self.plant.as_mut().is_some_and(Plant::keeps_the_old_spool);
+            let old = self.kept.pop_last().map(|(_, bytes)| bytes).filter(|_| stale);
             self.kept.clear();
-            self.kept.insert(id, Rc::new(spool.bytes));
+            self.kept.insert(id, old.unwrap_or_else(|| Rc::new(spool.bytes)));
         }
     }
 
@@ -174,18 +177,14 @@ impl Shell {
         Ok(out)
     }
 
-    /// How many kinds of work wait.
-    pub fn has_work(&self) -> bool {
-        let spools = self.spool.as_ref().is_some_and(|spool| !spool.pending.is_empty());
-        spools || !self.ships.is_empty() || !self.probes.is_empty()
-    }
-
     /// Does a little of what waits.
     pub fn work(&mut self) {
-        match self.rng.below(3) {
-            0 => self.write_spool(),
-            1 => self.answer_probe(),
-            _ => self.hand_over(),
+        for _ in 0..if self.rng.generous { 30 } else { 1 } {
+            match self.rng.below(3) {
+                0 => self.write_spool(),
+                1 => self.answer_probe(),
+                _ => self.hand_over(),
+            }
         }
     }
 

@@ -19,6 +19,8 @@ pub struct History {
     pub commits: BTreeMap<u64, Rc<Dataset>>,
     /// Places behind a whole command outside any transaction.
     pub places: BTreeSet<u64>,
+    /// The longest unit of commands. Bytes.
+    pub longest: usize,
     /// Commands that some view cannot show: the place behind each, its database and arguments.
     pub poison: BTreeMap<u64, (u32, Vec<Vec<u8>>)>,
 }

@@ -12,6 +12,13 @@ pub fn command<T: AsRef<[u8]>>(out: &mut Vec<u8>, args: &[T]) {
     }
 }
 
+/// How long a command is on the wire.
+pub fn length(args: &[Vec<u8>]) -> usize {
+    let mut out = Vec::new();
+    command(&mut out, args);
+    out.len()
+}
+
 /// A random history id.
 pub fn id(rng: &mut Rng) -> String {
     rng.entropy().iter().map(|byte| format!("{byte:02x}")).collect()

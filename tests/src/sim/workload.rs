@@ -25,7 +25,7 @@ pub struct Workload {
 impl Workload {
     /// A workload for a world with these views.
     pub fn new(mut rng: Rng, lenses: Vec<Lens>, poison: u64) -> Self {
-        let large = rng.pick(&[0, 5, 40]);
+        let large = rng.pick(&[0, 0, 3, 10]);
         Self { rng, lenses, poison, large }
     }
 
@@ -36,6 +36,16 @@ impl Workload {
             1 => 2,
             _ => 1,
         };
+        (self.commands(count, data), self.rng.permille(50))
+    }
+
+    /// A long transaction.
+    pub fn transaction(&mut self, data: &Dataset) -> Vec<Command> {
+        let count = 5 + self.rng.below(20);
+        self.commands(count, data)
+    }
+
+    fn commands(&mut self, count: usize, data: &Dataset) -> Vec<Command> {
         let mut data = data.clone();
         let mut unit = Vec::new();
         let home = self.database();
@@ -51,7 +61,7 @@ impl Workload {
                 unit.push((db, args));
             }
         }
-        (unit, self.rng.permille(50))
+        unit
     }
 
     /// A dataset to begin with.
@@ -82,8 +92,8 @@ impl Workload {
     /// A value for `key`.
     fn value(&mut self, key: &[u8]) -> Vec<u8> {
         let length = match self.rng.next() % 1000 {
-            n if n < self.large => self.rng.pick(&[2_000, 9_000, 33_000, 80_000]),
-            n if n < 300 => 60 + self.rng.below(200),
+            n if n < self.large => self.rng.pick(&[1_000, 1_000, 4_000, 4_000, 33_000, 80_000]),
+            n if n < 50 => 60 + self.rng.below(200),
             _ => self.rng.below(12),
         };
         let mut value = if key.starts_with(b"hid:C") { b"CANARY".to_vec() } else { Vec::new() };

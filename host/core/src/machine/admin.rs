@@ -12,6 +12,9 @@ use crate::resp;
 use crate::upstream::{self, phase_name};
 use crate::view::{State, View};
 
+/// Writes one section of INFO, as seen from a view's port.
+type Part = fn(&Machine, usize, &View, &mut String);
+
 impl Machine {
     /// `INFO [section …]` as seen from one view's port.
     pub(super) fn info(&self, index: usize, sections: &[Vec<u8>]) -> String {
@@ -24,7 +27,7 @@ impl Machine {
                 })
         };
         let mut out = String::new();
-        let parts: [(&str, fn(&Self, usize, &View, &mut String)); 5] = [
+        let parts: [(&str, Part); 5] = [
             ("server", Self::info_server),
             ("stats", Self::info_stats),
             ("replication", Self::info_replication),

@@ -37,7 +37,7 @@ impl Machine {
         if self.upstream.phase() != Phase::Dialing {
             return;
         }
-        let wait = self.upstream.lost(self.now.mono_ms);
+        let wait = self.upstream.lost(self.now.mono_ms, false);
         let to = self.upstream_name();
         self.note(Level::Warn, "upstream-unreachable", format!("cannot reach the primary {to}: {why}; next attempt in {wait} ms"));
     }
@@ -46,7 +46,7 @@ impl Machine {
     pub(super) fn upstream_lost(&mut self, why: &str) {
         let phase = self.upstream.phase();
         self.forget_link();
-        let wait = self.upstream.lost(self.now.mono_ms);
+        let wait = self.upstream.lost(self.now.mono_ms, false);
         let during = match phase {
             Phase::Streaming => "in the live stream",
             Phase::Copying(_) | Phase::Verifying => "in the middle of a snapshot",
@@ -62,7 +62,8 @@ impl Machine {
             self.outputs.push_back(Output::Close(link));
         }
         self.forget_link();
-        let wait = self.upstream.lost(self.now.mono_ms);
+        let broken = fault.whose == Party::Upstream && self.follow.is_none();
+        let wait = self.upstream.lost(self.now.mono_ms, broken);
         self.note(Level::Warn, "upstream-failed", format!("{fault}; next attempt in {wait} ms"));
     }
 

@@ -133,14 +133,13 @@ impl Machine {
         let name = self.views.get(view).map_or("", |view| &view.settings().name);
         if let Err(fault) = outcome {
             self.note(Level::Error, "snapshot-failed", format!("snapshot for replica {peer} of view '{name}' failed: {fault}"));
-            self.close(link);
             if fault.whose == Party::Plugin
                 && let Some(broken) = self.views.get_mut(view)
             {
                 broken.halt(fault.clone());
                 self.view_halted(view, &fault);
             }
-            return;
+            return self.close(link);
         }
         let ms = self.now.mono_ms.saturating_sub(replica.since).max(1);
         match replica.mark.take() {

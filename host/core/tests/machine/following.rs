@@ -1,6 +1,6 @@
 //! Replicas that follow: what they get, what they say, and how it ends.
 
-use sluicegate_core::contract::Input;
+use sluicegate_core::contract::{Input, Now};
 use sluicegate_core::settings::ViewSettings;
 
 use crate::rig::{A, Filter, Rig, frame, frames};
@@ -11,7 +11,11 @@ fn a_relaying_view_forwards_every_byte() {
     rig.attach(A, 100);
     let replica = rig.synced(0);
     rig.got(replica);
-    let stream = [&b"\n\r\n"[..], &frames("SELECT 3 | SET a 1 | MULTI | EXEC | PUBLISH __sentinel__:hello x | REPLCONF GETACK * | UNKNOWN")].concat();
+    let stream = [
+        &b"\n\r\n"[..],
+        &frames("SELECT 3 | SET a 1 | MULTI | EXEC | PUBLISH __sentinel__:hello x | REPLCONF GETACK * | UNKNOWN"),
+    ]
+    .concat();
     for chunk in stream.chunks(11) {
         rig.up(chunk);
     }
@@ -49,7 +53,14 @@ fn acknowledgements_are_believed_as_far_as_they_can_be_true() {
     assert!(rig.noted("ack-from-the-future").is_some());
     rig.send(replica, frame(&format!("replconf ack {end} FACK {end}")));
     assert_eq!(acked(&rig), end);
-    for odd in ["REPLCONF ACK 3", "REPLCONF ACK -1", "REPLCONF ACK x", "REPLCONF ACK 18446744073709551616", "REPLCONF ACK", "REPLCONF"] {
+    for odd in [
+        "REPLCONF ACK 3",
+        "REPLCONF ACK -1",
+        "REPLCONF ACK x",
+        "REPLCONF ACK 18446744073709551616",
+        "REPLCONF ACK",
+        "REPLCONF",
+    ] {
         rig.send(replica, frame(odd));
         assert_eq!(acked(&rig), end, "{odd}");
     }
@@ -131,7 +142,7 @@ fn one_turn_gives_each_replica_a_bounded_piece() {
     replicas.iter().for_each(|link| drop(rig.got(*link)));
     rig.handle(Input::Tick);
     let large = frame(&format!("SET a {}", "v".repeat(3 << 20)));
-    let now = sluicegate_core::contract::Now { mono_ms: rig.now, unix_ms: 0 };
+    let now = Now { mono_ms: rig.now, unix_ms: 0 };
     let up = rig.up_link().unwrap();
     rig.machine.handle(now, Input::Bytes(up, large.into()));
     for turn in 1..=6 {

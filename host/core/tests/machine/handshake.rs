@@ -32,7 +32,8 @@ fn it_says_what_a_real_replica_says() {
 fn with_credentials(username: Option<&str>) -> Rig {
     let mut upstream = UpstreamSettings::new("primary", 6379);
     (upstream.username, upstream.password) = (username.map(String::from), Some("secret".into()));
-    let settings = Settings { upstream, views: vec![ViewSettings::new("all")], users: Vec::new(), version: String::new() };
+    let settings =
+        Settings { upstream, views: vec![ViewSettings::new("all")], users: Vec::new(), version: String::new() };
     Rig::with(settings, Vec::new())
 }
 
@@ -115,6 +116,27 @@ fn a_primary_that_says_no_is_asked_more_and_more_rarely() {
 }
 
 #[test]
+fn a_stream_that_breaks_each_time_costs_the_primary_fewer_and_fewer_snapshots() {
+    let mut rig = Rig::relay();
+    let waits: Vec<u64> = (0..8)
+        .map(|_| {
+            let waited = rig.dialed_and_synced(A);
+            rig.up("PING\r\n");
+            waited
+        })
+        .collect();
+    assert_eq!(waits, [0, 200, 400, 800, 1600, 3200, 6400, 10_000]);
+    rig.dialed_and_synced(A);
+    for _ in 0..3 {
+        rig.cut();
+        rig.introduce("");
+        rig.up("+CONTINUE\r\n");
+    }
+    rig.cut();
+    assert_eq!(rig.connect(), 200, "one that was only cut goes on at once");
+}
+
+#[test]
 fn a_primary_that_wants_a_password_is_told_to_the_operator() {
     let mut rig = Rig::relay();
     rig.connect();
@@ -156,7 +178,8 @@ fn a_primary_that_knows_no_info_is_asked_to_go_on_all_the_same() {
 
 #[test]
 fn silence_is_noticed_wherever_it_falls() {
-    let stages: [&[&str]; 4] = [&[], &["+PONG\r\n"], &["+PONG\r\n+OK\r\n+OK\r\n+OK\r\n"], &["+PONG\r\n+OK\r\n+OK\r\n+OK\r\n", "\n"]];
+    let stages: [&[&str]; 4] =
+        [&[], &["+PONG\r\n"], &["+PONG\r\n+OK\r\n+OK\r\n+OK\r\n"], &["+PONG\r\n+OK\r\n+OK\r\n+OK\r\n", "\n"]];
     for stage in stages {
         let mut rig = Rig::relay();
         rig.connect();

@@ -1,6 +1,6 @@
 //! What a peer can make us hold.
 
-use sluicegate_core::contract::Input;
+use sluicegate_core::contract::{Input, Now};
 
 use crate::rig::{A, Rig, frame};
 
@@ -20,7 +20,11 @@ fn commands_that_no_handshake_has_are_refused() {
         let link = rig.accept(0);
         rig.send(link, bytes);
         let answer = String::from_utf8(rig.got(link)).unwrap();
-        assert!(answer.starts_with("-ERR Protocol error") && answer.contains(word), "{}: {answer}", bytes.escape_ascii());
+        assert!(
+            answer.starts_with("-ERR Protocol error") && answer.contains(word),
+            "{}: {answer}",
+            bytes.escape_ascii()
+        );
         assert!(rig.closed.contains(&link));
     }
 }
@@ -62,7 +66,7 @@ fn the_primary_is_not_read_faster_than_the_disk_writes() {
     let mut rig = Rig::relay();
     rig.introduce("");
     let up = rig.up_link().unwrap();
-    let now = sluicegate_core::contract::Now { mono_ms: rig.now, unix_ms: 0 };
+    let now = Now { mono_ms: rig.now, unix_ms: 0 };
     rig.machine.handle(now, Input::Bytes(up, format!("+FULLRESYNC {A} 5\r\n$100000000\r\n").into_bytes().into()));
     assert!(rig.machine.wants_read(up));
     rig.machine.handle(now, Input::Bytes(up, vec![0; 5 << 20].into()));

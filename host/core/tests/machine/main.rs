@@ -1,5 +1,6 @@
 //! Stories about the machine, driven as a shell drives it: events in, orders and bytes out, time by hand.
 
+mod chaos;
 mod following;
 mod handshake;
 mod limits;

@@ -37,7 +37,10 @@ fn a_replica_goes_on_exactly_where_its_next_byte_is_held() {
     }
     let link = rig.accept(0);
     let upper = A.to_uppercase();
-    assert!(rig.ask(link, &format!("PSYNC {upper} 101")).starts_with("+CONTINUE\r\n"), "ids have no case, and without psync2 none is told");
+    assert!(
+        rig.ask(link, &format!("PSYNC {upper} 101")).starts_with("+CONTINUE\r\n"),
+        "ids have no case, and without psync2 none is told"
+    );
     let link = rig.accept(0);
     assert!(rig.ask(link, "PSYNC ?").starts_with("-ERR wrong number"));
     assert!(rig.ask(link, &format!("PSYNC {A} 101 FAILOVER")).starts_with("-ERR"));
@@ -104,7 +107,9 @@ fn clients_are_answered_but_change_nothing() {
     assert_eq!(rig.ask(link, "REPLCONF capa"), "-ERR syntax error\r\n");
     assert_eq!(rig.ask(link, "REPLCONF rdb-only 1"), "-ERR Unrecognized REPLCONF option: rdb-only\r\n");
     assert_eq!(rig.ask(link, "REPLCONF GETACK *"), "");
-    assert!(rig.ask(link, "ROLE").starts_with("*5\r\n$5\r\nslave\r\n$7\r\nprimary\r\n:6379\r\n$9\r\nconnected\r\n:0\r\n"));
+    assert!(
+        rig.ask(link, "ROLE").starts_with("*5\r\n$5\r\nslave\r\n$7\r\nprimary\r\n:6379\r\n$9\r\nconnected\r\n:0\r\n")
+    );
     rig.send(link, "PING\r\n\r\n  ping  hello \r\n");
     assert_eq!(rig.got(link), b"+PONG\r\n$5\r\nhello\r\n", "people type inline commands");
     assert_eq!(rig.ask(link, "QUIT"), "+OK\r\n");
@@ -114,7 +119,8 @@ fn clients_are_answered_but_change_nothing() {
 
 #[test]
 fn who_has_not_said_a_password_learns_nothing() {
-    let user = |name: &str, password: &str| User { name: name.into(), password_sha256: Sha256::digest(password).into() };
+    let user =
+        |name: &str, password: &str| User { name: name.into(), password_sha256: Sha256::digest(password).into() };
     let settings = Settings {
         upstream: UpstreamSettings::new("primary", 6379),
         views: vec![ViewSettings::new("all")],

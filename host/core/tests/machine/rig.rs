@@ -272,6 +272,14 @@ impl Rig {
         String::from_utf8(asked).unwrap()
     }
 
+    /// Attaches to a primary whose history `id` stands at 0; how long the machine waited before.
+    pub(crate) fn dialed_and_synced(&mut self, id: &str) -> u64 {
+        let waited = self.connect();
+        self.up("+PONG\r\n+OK\r\n+OK\r\n+OK\r\n");
+        self.give_snapshot(id, 0, &snapshot("7.2.4"));
+        waited
+    }
+
     /// Attaches to a primary whose history `id` stands at `offset`.
     pub(crate) fn attach(&mut self, id: &str, offset: u64) {
         assert_eq!(self.introduce(""), String::from_utf8(frame("PSYNC ? -1")).unwrap());

@@ -2,8 +2,9 @@
 //!
 //! `REWRITE=1 cargo test -p sluicegate-core --test machine script` writes the answers anew; read the difference before you
 //! keep it. A script begins with `relay` or `filter`: the kind of its one view. Then every block is an event, `----`, and
-//! what came of it: `>` to the primary, `<name` to a replica, `!` to the operator. `up`, `cut`, `connect`, `wait` and `info`
-//! speak for the primary and the network; any other word is a replica that says the rest.
+//! what came of it: `>` to the primary, `<name` to a replica, `!` to the operator. `line`, `snapshot`, `info`, `up` (whole
+//! frames), `part` and `rest` (the first bytes of frames, and those behind them) speak for the primary, `connect`, `cut` and
+//! `wait` for the world; any other word is a replica that says the rest.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -75,7 +76,8 @@ impl Stage {
             writeln!(out, "! {:?} {}: {}", note.level, note.event, note.text).unwrap();
         }
         let closed = self.rig.closed.clone();
-        let gone: Vec<_> = self.names.iter().filter(|(_, link)| closed.contains(link)).map(|(name, _)| name.clone()).collect();
+        let gone: Vec<_> =
+            self.names.iter().filter(|(_, link)| closed.contains(link)).map(|(name, _)| name.clone()).collect();
         for name in gone {
             self.names.remove(&name);
             writeln!(out, "{name} is closed").unwrap();
@@ -84,30 +86,49 @@ impl Stage {
     }
 }
 
-/// One line for each line of RESP; bytes that are no text are written as escapes, ids of primaries by their names.
-fn show(out: &mut String, who: &str, bytes: &[u8]) {
-    let text = bytes.escape_ascii().to_string().replace("\\r\\n", "\r\n");
-    let mut words = Vec::new();
-    let mut lines = text.split_inclusive("\r\n").peekable();
-    let mut left = 0;
-    while let Some(line) = lines.next() {
-        let line = line.trim_end();
-        if let Some(count) = line.strip_prefix('*').and_then(|count| count.parse::<usize>().ok()) {
-            left = count;
-        } else if left > 0 {
-            // A bulk string: its length is of no interest.
-            words.push(lines.next().unwrap_or_default().trim_end());
-            left -= 1;
-        } else {
-            words.push(line);
-        }
-        if left == 0 {
-            let line = words.join(" ").replace(A, "{a}").replace(B, "{b}");
-            writeln!(out, "{who} {line}").unwrap();
-            words.clear();
-        }
+/// One line for each command or answer; ids of primaries by their names. Of snapshots, whose bytes are for machines, only
+/// the length is told.
+fn show(out: &mut String, who: &str, mut bytes: &[u8]) {
+    let mut promised = false;
+    while !bytes.is_empty() {
+        let words = match bytes[0] {
+            b'*' => command(&mut bytes),
+            b'\n' => {
+                bytes = &bytes[1..];
+                "(newline)".into()
+            }
+            _ => line(&mut bytes),
+        };
+        let length = words.strip_prefix('$').and_then(|length| length.parse().ok()).filter(|_| promised);
+        bytes = &bytes[length.unwrap_or(0)..];
+        let behind = if length.is_some() { " and so many bytes" } else { "" };
+        promised |= words.starts_with("+FULLRESYNC");
+        writeln!(out, "{who} {}{behind}", words.replace(A, "{a}").replace(B, "{b}")).unwrap();
     }
-    assert!(words.is_empty(), "half a command: {words:?}");
+}
+
+/// Takes one line off the front.
+fn line(bytes: &mut &[u8]) -> String {
+    let end = bytes.windows(2).position(|pair| pair == b"\r\n").unwrap_or(bytes.len());
+    let line = String::from_utf8_lossy(&bytes[..end]).into_owned();
+    *bytes = bytes.get(end + 2..).unwrap_or_default();
+    line
+}
+
+/// Takes one array of bulk strings off the front. One that is not whole yet is told by its bytes.
+fn command(bytes: &mut &[u8]) -> String {
+    let whole = *bytes;
+    let mut words = Vec::new();
+    for _ in 0..line(bytes)[1..].parse::<usize>().unwrap_or(0) {
+        let length = line(bytes).get(1..).and_then(|length| length.parse::<usize>().ok());
+        let Some(word) = length.and_then(|length| bytes.get(..length)) else {
+            *bytes = &[];
+            return whole.escape_ascii().to_string();
+        };
+        words.push(String::from_utf8_lossy(word).into_owned());
+        *bytes = bytes.get(word.len() + 2..).unwrap_or_default();
+    }
+    words.join(" ")
 }
 
 fn run(script: &str) -> String {

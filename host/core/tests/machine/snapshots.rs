@@ -1,6 +1,6 @@
 //! Snapshots: as they come, and as they go out.
 
-use sluicegate_core::contract::Input;
+use sluicegate_core::contract::{Input, LinkId, Now};
 use sluicegate_core::fault::{Fault, Party};
 use sluicegate_core::rdb::{Family, ServerVersion};
 use sluicegate_core::replica::Phase;
@@ -11,7 +11,7 @@ use crate::rig::{A, B, Filter, Rig, frame, frames, snapshot};
 
 const MARK: &str = "0123456789012345678901234567890123456789";
 
-fn phase(rig: &Rig, link: sluicegate_core::contract::LinkId) -> Option<Phase> {
+fn phase(rig: &Rig, link: LinkId) -> Option<Phase> {
     rig.machine.replicas().find(|(id, _)| **id == link).map(|(_, replica)| replica.phase)
 }
 
@@ -26,7 +26,8 @@ fn a_marked_snapshot_is_acknowledged_at_its_end_however_it_is_cut() {
         assert_eq!(rig.told_up(), frame("REPLCONF ACK 9"), "chunks of {size}");
         rig.up(frame("SET a 1"));
         let (_, got) = rig.replica(0);
-        let expected = [format!("+FULLRESYNC {A} 9\r\n${}\r\n", rdb.len()).as_bytes(), &rdb, &frame("SET a 1")].concat();
+        let expected =
+            [format!("+FULLRESYNC {A} 9\r\n${}\r\n", rdb.len()).as_bytes(), &rdb, &frame("SET a 1")].concat();
         assert_eq!(got, expected);
     }
 }
@@ -167,10 +168,12 @@ fn a_snapshot_that_fails_closes_its_link_and_a_plugin_that_fails_halts_its_view(
     rig.handle(Input::ShipEnded(first, Err(Fault::new(Party::Own, "disk"))));
     assert!(rig.closed.contains(&first));
     assert_eq!(rig.machine.views()[0].state(), &State::Live);
-    let ((second, _), (third, _)) = (rig.replica(0), rig.replica(0));
-    rig.handle(Input::ShipEnded(second, Err(Fault::new(Party::Plugin, "trap"))));
-    assert!(rig.closed.contains(&second) && rig.closed.contains(&third));
-    assert!(rig.cancelled.contains(&third), "its snapshot is not made to its end");
+    let links: Vec<_> = (0..11).map(|_| rig.replica(0).0).collect();
+    let begun = rig.ships.len();
+    rig.handle(Input::ShipEnded(links[0], Err(Fault::new(Party::Plugin, "trap"))));
+    assert!(links.iter().all(|link| rig.closed.contains(link)));
+    assert!(rig.cancelled.contains(&links[1]), "its snapshot is not made to its end");
+    assert_eq!(rig.ships.len(), begun, "and no other is begun");
     assert!(matches!(rig.machine.views()[0].state(), State::Halted(_)));
 }
 
@@ -186,14 +189,17 @@ fn at_most_eight_snapshots_go_out_at_once_and_the_others_follow_in_their_order()
     // Longer than a stalled replica may take: time in the queue is not its fault.
     for _ in 0..70 {
         rig.wait(1000);
+        rig.up(frame("PING"));
         for link in &links {
             rig.got(*link);
             rig.send(*link, "\n");
         }
     }
-    rig.handle(Input::ShipEnded(links[0], Ok(())));
-    assert_eq!(phase(&rig, links[8]), Some(Phase::Shipping));
-    rig.handle(Input::Tick);
+    // Both come in one turn of the shell, before it pumps.
+    rig.now += 100;
+    let now = Now { mono_ms: rig.now, unix_ms: 0 };
+    rig.machine.handle(now, Input::ShipEnded(links[0], Ok(())));
+    rig.machine.handle(now, Input::Tick);
     assert_eq!(phase(&rig, links[8]), Some(Phase::Shipping));
     rig.handle(Input::Closed(links[1], "gone".into()));
     assert_eq!(rig.cancelled, [links[1]]);
@@ -210,12 +216,32 @@ fn at_most_eight_snapshots_go_out_at_once_and_the_others_follow_in_their_order()
 }
 
 #[test]
+fn a_place_that_one_view_frees_is_not_given_away_when_all_views_end() {
+    let views = vec![ViewSettings::new("some"), ViewSettings::new("others")];
+    let mut rig = Rig::new(views, vec![Some(Box::new(Filter)), Some(Box::new(Filter))]);
+    rig.ships_itself = false;
+    rig.attach(A, 100);
+    let links: Vec<_> = (0..10).map(|n| rig.replica(usize::from(n >= 8)).0).collect();
+    assert_eq!(phase(&rig, links[9]), Some(Phase::Queued));
+    rig.cut();
+    rig.introduce("");
+    rig.up(format!("+FULLRESYNC {B} 0\r\n"));
+    assert!(links.iter().all(|link| rig.closed.contains(link)));
+    assert_eq!(rig.ships.len(), 8);
+}
+
+#[test]
 fn who_cannot_load_the_snapshot_is_refused_before_it_empties_itself() {
     let mut settings = ViewSettings::new("some");
     settings.unknown_replica = UnknownReplica::Refuse;
     let mut rig = Rig::new(vec![settings], vec![Some(Box::new(Filter))]);
     rig.attach(A, 100);
-    let stories = [(Some((Family::Redis, 6, 2)), "-ERR "), (Some((Family::Redis, 7, 2)), "+FULLRESYNC"), (Some((Family::Valkey, 8, 0)), "+FULLRESYNC"), (None, "-ERR ")];
+    let stories = [
+        (Some((Family::Redis, 6, 2)), "-ERR "),
+        (Some((Family::Redis, 7, 2)), "+FULLRESYNC"),
+        (Some((Family::Valkey, 8, 0)), "+FULLRESYNC"),
+        (None, "-ERR "),
+    ];
     for (version, expected) in stories {
         let link = rig.accept(0);
         rig.ask(link, "REPLCONF listening-port 7777 capa eof");

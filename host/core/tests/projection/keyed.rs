@@ -69,7 +69,10 @@ fn joined_keys_are_all_kept_or_all_dropped() {
         ("GEORADIUS r:g 0 0 5 km STORE r:d", "SELECT 0 | GEORADIUS R:g 0 0 5 km STORE R:d"),
         ("GEORADIUSBYMEMBER g m 5 km STOREDIST r:d", "SELECT 0 | GEORADIUSBYMEMBER g m 5 km STOREDIST R:d"),
         ("GEORADIUS x:g 0 0 5 km STORE x:d", ""),
-        ("GEOSEARCHSTORE r:d g FROMLONLAT 0 0 BYRADIUS 5 km", "SELECT 0 | GEOSEARCHSTORE R:d g FROMLONLAT 0 0 BYRADIUS 5 km"),
+        (
+            "GEOSEARCHSTORE r:d g FROMLONLAT 0 0 BYRADIUS 5 km",
+            "SELECT 0 | GEOSEARCHSTORE R:d g FROMLONLAT 0 0 BYRADIUS 5 km",
+        ),
         ("ZRANGESTORE x:d a 0 -1", ""),
     ]);
 }
@@ -92,7 +95,11 @@ fn a_kept_key_that_depends_on_a_dropped_one_halts_the_view() {
         ("GEORADIUS x:g 0 0 5 km STORE d", "", "GEORADIUS"),
         ("ZRANGESTORE d x:a 0 -1", "", "ZRANGESTORE"),
         ("MULTI | SET a 1 | RENAME x:a b | EXEC", "", "RENAME"),
-        ("SET z 1 | MULTI | SET a 1 | EXEC | MULTI | RENAME x:a b", "SELECT 0 | SET z 1 | MULTI | SET a 1 | EXEC", "RENAME"),
+        (
+            "SET z 1 | MULTI | SET a 1 | EXEC | MULTI | RENAME x:a b",
+            "SELECT 0 | SET z 1 | MULTI | SET a 1 | EXEC",
+            "RENAME",
+        ),
     ]);
 }
 

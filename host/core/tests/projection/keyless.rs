@@ -19,7 +19,10 @@ fn whole_databases_are_emptied_in_the_view_too() {
 #[test]
 fn databases_are_exchanged_only_where_answers_do_not_depend_on_them() {
     let alike = Rules { db_independent: true, ..Rules::default() };
-    Setup::with(alike).gives(&[("SWAPDB 0 1", "SWAPDB 0 1"), ("SET a 1 | swapdb 0 1 | SET b 1", "SELECT 0 | SET a 1 | swapdb 0 1 | SET b 1")]);
+    Setup::with(alike).gives(&[
+        ("SWAPDB 0 1", "SWAPDB 0 1"),
+        ("SET a 1 | swapdb 0 1 | SET b 1", "SELECT 0 | SET a 1 | swapdb 0 1 | SET b 1"),
+    ]);
     Setup::rules().halts(&[("SET a 1 | SWAPDB 0 1", "SELECT 0 | SET a 1", "SWAPDB")]);
 }
 
@@ -42,7 +45,8 @@ fn function_libraries_are_asked_by_name() {
     Setup::rules().gives(&[(all, &all.replace('\t', "\\t"))]);
     let kept = "function load REPLACE #!lua\\tname=open | FUNCTION DELETE open | FUNCTION FLUSH";
     Setup::with(DECIDES).gives(&[(all, kept)]);
-    Setup::with(DECIDES).halts(&[("FUNCTION LOAD nameless", "", "FUNCTION LOAD"), ("FUNCTION RESTORE junk", "", "FUNCTION RESTORE")]);
+    Setup::with(DECIDES)
+        .halts(&[("FUNCTION LOAD nameless", "", "FUNCTION LOAD"), ("FUNCTION RESTORE junk", "", "FUNCTION RESTORE")]);
     Setup::rules().halts(&[("FUNCTION INVENTED x", "", "FUNCTION")]);
 }
 
@@ -73,14 +77,24 @@ fn the_streams_own_business_is_the_hosts() {
         ("REPLCONF GETACK * | SET a 1 | replconf getack *", "SELECT 0 | SET a 1"),
         ("SCRIPT LOAD return | SCRIPT FLUSH", "SELECT 0 | SCRIPT LOAD return | SCRIPT FLUSH"),
     ]);
-    Setup::rules().halts(&[("SELECT many", "", "SELECT"), ("SELECT 4294967296", "", "SELECT"), ("SELECT 1 2", "", "SELECT")]);
+    Setup::rules().halts(&[
+        ("SELECT many", "", "SELECT"),
+        ("SELECT 4294967296", "", "SELECT"),
+        ("SELECT 1 2", "", "SELECT"),
+    ]);
 }
 
 #[test]
 fn a_view_without_plugins_passes_what_it_does_not_know() {
     Setup::plain().gives(&[
-        ("JSON.SET a $ 1 | EVAL return 0 | XGROUP INVENTED", "SELECT 0 | JSON.SET a $ 1 | EVAL return 0 | XGROUP INVENTED"),
-        ("SORT a BY w_* STORE d | SWAPDB 0 1 | RENAME x:a b", "SELECT 0 | SORT a BY w_* STORE d | SWAPDB 0 1 | RENAME x:a b"),
+        (
+            "JSON.SET a $ 1 | EVAL return 0 | XGROUP INVENTED",
+            "SELECT 0 | JSON.SET a $ 1 | EVAL return 0 | XGROUP INVENTED",
+        ),
+        (
+            "SORT a BY w_* STORE d | SWAPDB 0 1 | RENAME x:a b",
+            "SELECT 0 | SORT a BY w_* STORE d | SWAPDB 0 1 | RENAME x:a b",
+        ),
         ("PUBLISH __sentinel__:hello m | REPLCONF GETACK * | SELECT 3", ""),
         ("MULTI | EXEC", ""),
     ]);

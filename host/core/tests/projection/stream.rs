@@ -15,7 +15,10 @@ fn select_is_state_and_goes_out_where_it_is_needed() {
         ("select 5 | SET a 1 | SET b 1 | SELECT 0 | DEL a", "SELECT 5 | SET a 1 | SET b 1 | SELECT 0 | DEL a"),
         ("SELECT 5 | PING | PUBLISH c m | SET a 1", "PING | PUBLISH c m | SELECT 5 | SET a 1"),
         // The same key, asked in the database where it stands.
-        ("SET d:a 1 | SELECT 3 | SET d:a 2 | SET n:a 1 | SELECT 0 | SET d:a 3", "SELECT 0 | SET d:a 1 | SELECT 3 | SET N3:a 1 | SELECT 0 | SET d:a 3"),
+        (
+            "SET d:a 1 | SELECT 3 | SET d:a 2 | SET n:a 1 | SELECT 0 | SET d:a 3",
+            "SELECT 0 | SET d:a 1 | SELECT 3 | SET N3:a 1 | SELECT 0 | SET d:a 3",
+        ),
         ("SELECT 3 | DEL d:a n:b | SELECT 3 | DEL d:a n:c", "SELECT 3 | DEL N3:b | DEL N3:c"),
     ]);
     Setup { db: 7, ..Setup::rules() }.gives(&[("SET a 1", "SELECT 7 | SET a 1"), ("SET d:a 1", "")]);
@@ -29,9 +32,18 @@ fn transactions_go_out_whole_or_not_at_all() {
         ("MULTI | EXEC", ""),
         ("MULTI | SET a 1", ""),
         ("SET a 1 | MULTI | SET b 1 | EXEC", "SELECT 0 | SET a 1 | MULTI | SET b 1 | EXEC"),
-        ("SELECT 7 | MULTI | SET a 1 | EXEC | SELECT 0 | SET b 1", "MULTI | SELECT 7 | SET a 1 | EXEC | SELECT 0 | SET b 1"),
-        ("MULTI | SELECT 7 | SET a 1 | EXEC | SELECT 0 | SET b 1", "MULTI | SELECT 7 | SET a 1 | EXEC | SELECT 0 | SET b 1"),
-        ("SET z 1 | MULTI | SET a 1 | SELECT 7 | SET b 1 | SELECT 0 | EXEC | SET c 1", "SELECT 0 | SET z 1 | MULTI | SET a 1 | SELECT 7 | SET b 1 | EXEC | SELECT 0 | SET c 1"),
+        (
+            "SELECT 7 | MULTI | SET a 1 | EXEC | SELECT 0 | SET b 1",
+            "MULTI | SELECT 7 | SET a 1 | EXEC | SELECT 0 | SET b 1",
+        ),
+        (
+            "MULTI | SELECT 7 | SET a 1 | EXEC | SELECT 0 | SET b 1",
+            "MULTI | SELECT 7 | SET a 1 | EXEC | SELECT 0 | SET b 1",
+        ),
+        (
+            "SET z 1 | MULTI | SET a 1 | SELECT 7 | SET b 1 | SELECT 0 | EXEC | SET c 1",
+            "SELECT 0 | SET z 1 | MULTI | SET a 1 | SELECT 7 | SET b 1 | EXEC | SELECT 0 | SET c 1",
+        ),
         ("SET z 1 | MULTI | SELECT 7 | SET x:b 1 | EXEC | SET c 1", "SELECT 0 | SET z 1 | SELECT 7 | SET c 1"),
         ("MULTI | PUBLISH c m | EXEC", "MULTI | PUBLISH c m | EXEC"),
     ]);
@@ -49,17 +61,24 @@ fn a_transaction_above_its_bound_halts_and_leaves_nothing() {
     let dropped = over.replace("b v", "x:b v").replace("c v", "x:c v");
     small.gives(&[(&dropped, &format!("SELECT 0 | SET z 1 | MULTI | SET a {value} | EXEC"))]);
     // What is outside of transactions is bounded by nothing.
-    small.gives(&[(&format!("SET a {value}{value}{value}{value}"), &format!("SELECT 0 | SET a {value}{value}{value}{value}"))]);
+    small.gives(&[(
+        &format!("SET a {value}{value}{value}{value}"),
+        &format!("SELECT 0 | SET a {value}{value}{value}{value}"),
+    )]);
 }
 
 #[test]
 fn more_keys_than_one_question_holds_are_asked_in_several() {
     let input: Vec<String> = (0..1500).map(|n| format!("SET {} {n}", ["a", "x:a", "r:a"][n % 3])).collect();
-    let output: Vec<String> = (0..1500).filter(|n| n % 3 != 1).map(|n| format!("SET {} {n}", ["a", "", "R:a"][n % 3])).collect();
+    let output: Vec<String> =
+        (0..1500).filter(|n| n % 3 != 1).map(|n| format!("SET {} {n}", ["a", "", "R:a"][n % 3])).collect();
     Setup::rules().gives(&[(&input.join(" | "), &format!("SELECT 0 | {}", output.join(" | ")))]);
     let keys: Vec<String> = (0..700).map(|n| format!("{}{n}", ["a", "x:a"][n % 2])).collect();
     let kept: Vec<String> = (0..700).step_by(2).map(|n| format!("a{n}")).collect();
-    let (input, output) = (format!("SET q 1 | DEL {} | SET r:q 1", keys.join(" ")), format!("SELECT 0 | SET q 1 | DEL {} | SET R:q 1", kept.join(" ")));
+    let (input, output) = (
+        format!("SET q 1 | DEL {} | SET r:q 1", keys.join(" ")),
+        format!("SELECT 0 | SET q 1 | DEL {} | SET R:q 1", kept.join(" ")),
+    );
     Setup::rules().gives(&[(&input, &output)]);
     let many = format!("DEL {}", vec!["a"; 1024].join(" "));
     Setup::rules().halts(&[(&many, "", "1025 arguments")]);
@@ -68,8 +87,24 @@ fn more_keys_than_one_question_holds_are_asked_in_several() {
 /// A word of a random story.
 fn step() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec![
-        "SET a 1", "SET x:a 1", "SET r:a 1", "SET d:a 1", "SET n:a 1", "DEL a x:b r:c", "MSET a 1 x:b 2", "SELECT 0", "SELECT 1",
-        "SELECT 2", "PING", "\\n", "REPLCONF GETACK *", "RENAME r:a r:b", "PUBLISH c m", "XGROUP DESTROY n:s g", "FLUSHDB", "COPY n:a n:b DB 1",
+        "SET a 1",
+        "SET x:a 1",
+        "SET r:a 1",
+        "SET d:a 1",
+        "SET n:a 1",
+        "DEL a x:b r:c",
+        "MSET a 1 x:b 2",
+        "SELECT 0",
+        "SELECT 1",
+        "SELECT 2",
+        "PING",
+        "\\n",
+        "REPLCONF GETACK *",
+        "RENAME r:a r:b",
+        "PUBLISH c m",
+        "XGROUP DESTROY n:s g",
+        "FLUSHDB",
+        "COPY n:a n:b DB 1",
         "SET r:long vvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvv",
     ])
 }
@@ -97,11 +132,16 @@ fn expected(effect: &str) -> Option<String> {
     let kept: Vec<String> = match words[0] {
         "MSET" => vec!["MSET".into(), "a".into(), "1".into()],
         _ if words[0] != "DEL" && words.iter().any(|word| hidden(word)) => return None,
-        _ => words.iter().enumerate().filter(|(_, word)| !hidden(word)).map(|(at, word)| match word.split_once(':') {
-            Some(("r", rest)) => format!("R:{rest}"),
-            Some(("n", rest)) => format!("N{}:{rest}", if at == 2 { other } else { db }),
-            _ => String::from(*word),
-        }).collect(),
+        _ => words
+            .iter()
+            .enumerate()
+            .filter(|(_, word)| !hidden(word))
+            .map(|(at, word)| match word.split_once(':') {
+                Some(("r", rest)) => format!("R:{rest}"),
+                Some(("n", rest)) => format!("N{}:{rest}", if at == 2 { other } else { db }),
+                _ => String::from(*word),
+            })
+            .collect(),
     };
     Some(format!("{db}: {}", kept.join(" ")))
 }

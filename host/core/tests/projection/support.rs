@@ -153,7 +153,8 @@ pub(crate) fn frames(story: &str) -> Vec<u8> {
             out.push(b'\n');
             continue;
         }
-        let words: Vec<&[u8]> = frame.split(' ').map(|word| if word == "\"\"" { b"" } else { word.as_bytes() }).collect();
+        let words: Vec<&[u8]> =
+            frame.split(' ').map(|word| if word == "\"\"" { b"" } else { word.as_bytes() }).collect();
         write_command(&mut out, &words);
     }
     out

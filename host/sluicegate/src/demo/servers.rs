@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, absolute};
 use std::process::Command;
 
 use anyhow::bail;
@@ -54,5 +54,6 @@ fn probe(path: &Path) -> Option<Binary> {
     let text = String::from_utf8_lossy(&said.stdout).into_owned();
     let number = text.split_whitespace().find_map(|word| word.strip_prefix("v="))?;
     let family = text.split_whitespace().next()?.to_lowercase();
-    Some(Binary { path: path.to_owned(), version: format!("{family} {number}") })
+    // The demo starts it in another folder.
+    Some(Binary { path: absolute(path).ok()?, version: format!("{family} {number}") })
 }

@@ -20,7 +20,7 @@ use super::script::{KEPT, RENAMED, Script};
 use super::servers::Binary;
 
 /// Each step takes a fraction of this, on a slow machine too.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 const GLANCE: Duration = Duration::from_millis(20);
 
 /// A server of the demo: a real one, or the demo's own.

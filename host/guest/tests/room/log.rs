@@ -1,10 +1,7 @@
 //! What plugins say reaches the operator, cut and counted; an ordinary `wasm32-wasip2` build loads and learns nothing.
 
-#[allow(dead_code)]
-mod support;
-
+use crate::support::{ask, hostile, logged, pipeline, record_log};
 use sluicegate_guest::{PluginSpec, limits};
-use support::{ask, hostile, logged, pipeline, record_log};
 
 fn wasip2(name: &str, mode: &str) -> PluginSpec {
     PluginSpec::new(name.to_owned(), sluicegate_bundle::HOSTILE_WASIP2).set("mode", mode)

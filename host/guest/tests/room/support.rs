@@ -1,5 +1,4 @@
 //! What the stories share.
-#![allow(unreachable_pub)] // Each test file is a crate of its own and takes what it needs.
 
 use std::sync::{Arc, LazyLock, Mutex};
 
@@ -7,21 +6,21 @@ use sluicegate_core::pipeline::{Answers, Fate, KeyBatch, Pipeline, PluginFault};
 use sluicegate_guest::{GuestPipeline, LoadError, PluginSpec, Room, RoomSettings};
 
 /// One room for all tests of a file.
-pub static ROOM: LazyLock<Room> = LazyLock::new(|| Room::new(RoomSettings::default()).expect("a room"));
+pub(crate) static ROOM: LazyLock<Room> = LazyLock::new(|| Room::new(RoomSettings::default()).expect("a room"));
 
 /// A pipeline of these plugins.
-pub fn pipeline(specs: impl IntoIterator<Item = PluginSpec>) -> Result<GuestPipeline, LoadError> {
+pub(crate) fn pipeline(specs: impl IntoIterator<Item = PluginSpec>) -> Result<GuestPipeline, LoadError> {
     let plugins = specs.into_iter().map(|spec| ROOM.load(spec).map(Arc::new)).collect::<Result<Vec<_>, _>>()?;
     ROOM.pipeline(&plugins)
 }
 
 /// The hostile plugin in one of its modes.
-pub fn hostile(mode: &str) -> PluginSpec {
+pub(crate) fn hostile(mode: &str) -> PluginSpec {
     PluginSpec::new("hostile", sluicegate_bundle::HOSTILE).set("mode", mode)
 }
 
 /// Asks about keys of database `db`: each key's name in the view, or `None` if it is dropped.
-pub fn ask(pipeline: &mut GuestPipeline, db: u32, keys: &[&str]) -> Result<Vec<Option<String>>, PluginFault> {
+pub(crate) fn ask(pipeline: &mut GuestPipeline, db: u32, keys: &[&str]) -> Result<Vec<Option<String>>, PluginFault> {
     let mut batch = KeyBatch::new(db);
     for key in keys {
         batch.push(key.as_bytes());
@@ -38,7 +37,7 @@ pub fn ask(pipeline: &mut GuestPipeline, db: u32, keys: &[&str]) -> Result<Vec<O
 }
 
 /// Everything logged by this process, one event a line.
-pub static LOGGED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+pub(crate) static LOGGED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 struct Recorder;
 
@@ -67,11 +66,11 @@ impl tracing::Subscriber for Recorder {
 }
 
 /// Records the log from now on.
-pub fn record_log() {
+pub(crate) fn record_log() {
     let _ = tracing::subscriber::set_global_default(Recorder);
 }
 
 /// The recorded lines that contain `text`.
-pub fn logged(text: &str) -> Vec<String> {
+pub(crate) fn logged(text: &str) -> Vec<String> {
     LOGGED.lock().expect("no test panics while it logs").iter().filter(|line| line.contains(text)).cloned().collect()
 }

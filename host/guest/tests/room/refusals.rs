@@ -1,10 +1,7 @@
 //! What is refused at load, and that the reason is named.
 
-#[allow(dead_code)]
-mod support;
-
+use crate::support::{ROOM, hostile};
 use sluicegate_guest::PluginSpec;
-use support::{ROOM, hostile};
 
 macro_rules! fixture {
     ($name:literal) => {

@@ -1,11 +1,8 @@
 //! The built-in plugins do what their documentation says, alone and in a row.
 
-#[allow(dead_code)]
-mod support;
-
+use crate::support::{ROOM, ask, pipeline};
 use sluicegate_core::pipeline::Pipeline;
 use sluicegate_guest::PluginSpec;
-use support::{ROOM, ask, pipeline};
 
 fn filter(settings: &[(&str, &str)]) -> PluginSpec {
     let spec = PluginSpec::new("filter", sluicegate_bundle::KEY_FILTER);

@@ -1,10 +1,7 @@
 //! The same question has the same answer, whatever the batch, the instance and the room.
 
-#[allow(dead_code)]
-mod support;
-
+use crate::support::{ask, pipeline};
 use sluicegate_guest::{GuestPipeline, PluginSpec};
-use support::{ask, pipeline};
 
 fn view(fuel: Option<u64>) -> GuestPipeline {
     let mut filter = PluginSpec::new("filter", sluicegate_bundle::KEY_FILTER)

@@ -1,0 +1,8 @@
+//! The plugin room, one story a file.
+
+mod builtins;
+mod determinism;
+mod hostile;
+mod log;
+mod refusals;
+mod support;

@@ -1,0 +1,54 @@
+//! What a seed decides before anything happens.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use sluicegate_core::settings::{Settings, UpstreamSettings, ViewSettings};
+
+use crate::sim::lens::{Ailment, Lens};
+use crate::sim::plant::Kind;
+use crate::sim::primary;
+use crate::sim::replica::{self, Replica};
+use crate::sim::rng::Rng;
+
+pub(super) fn ailment(rng: &mut Rng, plant: Option<Kind>) -> Ailment {
+    let failing = rng.permille(60).then(|| Arc::new(AtomicU64::new(rng.within(1..2000))));
+    Ailment { keys_left: failing, retried_every: rng.pick(&[0, 5]), fickle: plant == Some(Kind::FicklePlugin) }
+}
+
+pub(super) fn settings(lenses: &[Lens], rng: &mut Rng) -> Settings {
+    let largest = rng.pick(&[3_000, 50_000, 1 << 29, 1 << 29]);
+    let views = lenses.iter().enumerate().map(|(index, lens)| {
+        let mut view = ViewSettings::new(&format!("view{index}"));
+        view.pipeline = if lens.has_plugins() { vec![format!("{lens:?}")] } else { Vec::new() };
+        view.backlog_bytes = rng.pick(&[8_000, 40_000, 200_000, 1 << 20]);
+        view.replica_output_bytes = rng.pick(&[2_000, 100_000, 4 << 20]);
+        view.frame_bytes_max = largest;
+        view.transaction_bytes_max = rng.pick(&[1_000, 1 << 26, 1 << 26]);
+        view.stalled_ms = rng.pick(&[5_000, 60_000]);
+        view
+    });
+    let views = views.collect();
+    Settings { upstream: UpstreamSettings::new("primary", 6379), views, users: Vec::new(), version: "sim".into() }
+}
+
+pub(super) fn primary_manners(rng: &mut Rng) -> primary::Manners {
+    primary::Manners {
+        version: rng.pick(&["7.0.15", "7.2.4", "7.2.4", "7.4.1", "6.2.16"]),
+        backlog: rng.pick(&[3_000, 50_000, 1 << 20]),
+        forces_select: rng.permille(700),
+        select_before_multi: rng.permille(500),
+        diskless: rng.permille(600),
+        same_mark: rng.permille(300),
+    }
+}
+
+pub(super) fn replica(view: usize, rng: &mut Rng) -> Replica {
+    let manners = replica::Manners {
+        takes_eof: rng.permille(700),
+        takes_id: rng.permille(900),
+        says_port: rng.permille(800),
+        says_version: rng.permille(300),
+    };
+    Replica::new(view, manners, rng.fork())
+}
