@@ -2,6 +2,7 @@
 //!
 //! Every case checks what comes out and fails loudly when a byte is missing, so that no figure is of work left undone.
 
+mod crc;
 mod e2e;
 mod latency;
 mod memory;

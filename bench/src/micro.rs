@@ -85,7 +85,11 @@ impl Contender for Core {
     }
 
     fn pass(&mut self, chunks: &[Bytes], sink: &mut dyn FnMut(&[u8])) -> Result<()> {
-        let bounds = Bounds { transaction_bytes_max: limits::TRANSACTION_BYTES_MAX, args_max: limits::FRAME_ARGS_MAX };
+        let bounds = Bounds {
+            transaction_bytes_max: limits::TRANSACTION_BYTES_MAX,
+            args_max: limits::FRAME_ARGS_MAX,
+            restore_version_max: u32::MAX,
+        };
         let mut scanner = Scanner::new(self.table.clone(), 0, limits::FRAME_BYTES_MAX);
         let mut projection = Projection::new(self.table.clone(), Some(&*self.pipeline), false, bounds, 0);
         let mut rope = Rope::default();

@@ -1,23 +1,22 @@
 //! Snapshots of plain strings: written on the fly by the canned primary, read and checked by the sink.
-//!
-//! The checksum comes from a foreign crate, so that a fault in the core's own could not hide on both sides.
 
 use std::io::{BufRead, Read, Write};
 
 use anyhow::{Result, bail, ensure};
-use crc_fast::{CrcAlgorithm, Digest};
+
+use crate::crc;
 
 /// Writes an RDB of version 10 (which every server since 7.0 loads) and keeps its checksum.
 pub(crate) struct Writer<W> {
     out: W,
-    crc: Digest,
+    crc: u64,
     bytes: u64,
 }
 
 impl<W: Write> Writer<W> {
     /// Begins a snapshot: magic, the aux fields of a real primary, database 0.
     pub(crate) fn begin(out: W) -> Result<Self> {
-        let mut writer = Self { out, crc: Digest::new(CrcAlgorithm::Crc64Redis), bytes: 0 };
+        let mut writer = Self { out, crc: 0, bytes: 0 };
         writer.put(b"REDIS0010")?;
         for (name, value) in [("redis-ver", "7.0.15"), ("redis-bits", "64"), ("repl-stream-db", "0")] {
             writer.put(&[0xFA])?;
@@ -37,7 +36,7 @@ impl<W: Write> Writer<W> {
 
     /// Sends bytes as they are.
     pub(crate) fn put(&mut self, bytes: &[u8]) -> Result<()> {
-        self.crc.update(bytes);
+        self.crc = crc::update(self.crc, bytes);
         self.bytes += bytes.len() as u64;
         self.out.write_all(bytes)?;
         Ok(())
@@ -46,8 +45,7 @@ impl<W: Write> Writer<W> {
     /// Ends the snapshot and returns its length in bytes.
     pub(crate) fn end(mut self) -> Result<u64> {
         self.put(&[0xFF])?;
-        let crc = self.crc.finalize();
-        self.out.write_all(&crc.to_le_bytes())?;
+        self.out.write_all(&self.crc.to_le_bytes())?;
         self.out.flush()?;
         Ok(self.bytes + 8)
     }
@@ -94,7 +92,7 @@ impl Visitor for Names {
 
 /// Reads one snapshot to its end, checks its checksum and returns its length in bytes.
 pub(crate) fn read(input: &mut impl BufRead, visitor: &mut dyn Visitor) -> Result<u64> {
-    let mut reader = Reader { input, crc: Digest::new(CrcAlgorithm::Crc64Redis), bytes: 0 };
+    let mut reader = Reader { input, crc: 0, bytes: 0 };
     let magic: [u8; 9] = reader.array()?;
     ensure!(magic.starts_with(b"REDIS") || magic.starts_with(b"VALKEY"), "not a snapshot: {}", magic.escape_ascii());
     loop {
@@ -123,7 +121,7 @@ pub(crate) fn read(input: &mut impl BufRead, visitor: &mut dyn Visitor) -> Resul
             other => bail!("opcode or type {other} in a snapshot of strings"),
         }
     }
-    let computed = reader.crc.finalize();
+    let computed = reader.crc;
     let stored = u64::from_le_bytes(reader.array()?);
     ensure!(stored == computed, "the snapshot's checksum is {stored:016x}, its bytes have {computed:016x}");
     Ok(reader.bytes)
@@ -131,7 +129,7 @@ pub(crate) fn read(input: &mut impl BufRead, visitor: &mut dyn Visitor) -> Resul
 
 struct Reader<'a, R> {
     input: &'a mut R,
-    crc: Digest,
+    crc: u64,
     bytes: u64,
 }
 
@@ -144,7 +142,7 @@ impl<R: BufRead> Reader<'_, R> {
     fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
         let mut bytes = [0; N];
         Read::read_exact(self.input, &mut bytes)?;
-        self.crc.update(&bytes);
+        self.crc = crc::update(self.crc, &bytes);
         self.bytes += N as u64;
         Ok(bytes)
     }
@@ -186,7 +184,7 @@ impl<R: BufRead> Reader<'_, R> {
             let ready = self.input.fill_buf()?;
             ensure!(!ready.is_empty(), "the snapshot was cut off, {} bytes in", self.bytes);
             let part = &ready[..ready.len().min(usize::try_from(left).unwrap_or(usize::MAX))];
-            self.crc.update(part);
+            self.crc = crc::update(self.crc, part);
             each(part)?;
             let length = part.len();
             self.input.consume(length);

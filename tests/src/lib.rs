@@ -12,6 +12,7 @@ pub mod ports;
 pub mod proxy;
 pub mod rdb;
 pub mod server;
+pub mod sim;
 pub mod tap;
 pub mod wait;
 pub mod workload;

@@ -147,8 +147,9 @@ impl Server {
             if let Some(code) = self.process.as_mut().map(Leash::ended).transpose()?.flatten() {
                 bail!("{:?} ended with {code} at its start: {}", self.kind, self.log());
             }
-            let pong = Client::connect(self.addr()).and_then(|mut c| c.call(&["PING"]));
-            Ok(pong.is_ok())
+            // A server with a password answers with a complaint, which will do; one that is still loading must not.
+            let pong = Client::connect(self.addr()).and_then(|mut c| c.ask(&["PING"]));
+            Ok(pong.is_ok_and(|reply| !reply.text().starts_with("LOADING")))
         })
     }
 

@@ -47,6 +47,8 @@ pub struct Report {
     pub faults: u64,
     /// Snapshots of the primary.
     pub full_syncs: u64,
+    /// Attempts to reach the primary.
+    pub dials: u64,
     /// Times that the primary let the proxy go on.
     pub partial_syncs: u64,
     /// Unfinished transactions that were taken back.

@@ -133,7 +133,8 @@ fn refusals_are_waited_out() -> Result<()> {
 /// A proxy with a good snapshot at offset 100 and a replica on each view.
 fn settled() -> Result<(FakePrimary, Proxy, MiniReplica, MiniReplica)> {
     let fake = FakePrimary::start(vec![Session::full(100, &good_snapshot(), b"")])?;
-    let lines = "[view.limits]\nframe = \"128mb\"";
+    // A frame that is larger than the backlog would push itself out of it.
+    let lines = "[view.backlog]\nmemory = \"128mb\"\n[view.limits]\nframe = \"128mb\"";
     let config = Config::new(fake.addr()).view_with("all", &[], lines).view_with("members", FILTERED, lines);
     let proxy = Proxy::start(config)?;
     let (all, members) = (join(&proxy, "all")?, join(&proxy, "members")?);

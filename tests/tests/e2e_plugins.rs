@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use sluicegate_tests::mini_replica::{Announce, Answer, MiniReplica, find};
+use sluicegate_tests::ports::free_port;
 use sluicegate_tests::proxy::{Config, Proxy, run_to_end};
 use sluicegate_tests::server::{Kind, Server};
 use sluicegate_tests::wait::{PATIENCE, wait_some};
@@ -77,7 +78,8 @@ fn a_misbehaving_plugin_halts_its_own_view_only() -> Result<()> {
     }
     let mut client = primary.client()?;
     client.run("PUBLISH news something")?;
-    client.run("SET user:1 a")?;
+    // Two keys: one answer less is still an answer.
+    client.run("MSET user:1 a user:5 b")?;
     for (mode, replica) in &mut replicas {
         ensure_halted(&proxy, mode, replica, mode)?;
     }
@@ -155,14 +157,17 @@ fn plugins_that_cannot_be_loaded_keep_the_proxy_from_starting() -> Result<()> {
     std::fs::write(&no_wasm, b"\0asm but not really")?;
     let cut = dir.path().join("cut.wasm");
     std::fs::write(&cut, &sluicegate_bundle::HOSTILE[..sluicegate_bundle::HOSTILE.len() / 2])?;
-    let head = "[upstream]\naddress = \"127.0.0.1:1\"\n[[view]]\nname = \"v\"\nlisten = [\"127.0.0.1:0\"]\n\
-                pipeline = [\"plug\"]\n";
+    let port = free_port()?;
+    let head = format!(
+        "[upstream]\naddress = \"127.0.0.1:1\"\n\
+         [[view]]\nname = \"v\"\nlisten = [\"127.0.0.1:{port}\"]\npipeline = [\"plug\"]\n"
+    );
     let cases = [
         (plugin("plug", &path, "init-refuse", ""), "refuses its settings"),
         (plugin("plug", &path, "init-panic", ""), "plug"),
         (plugin("plug", &path, "init-loop", ""), "plug"),
-        (plugin("plug", &no_wasm, "", ""), "no.wasm"),
-        (plugin("plug", &cut, "", ""), "cut.wasm"),
+        (plugin("plug", &no_wasm, "", ""), "no valid component"),
+        (plugin("plug", &cut, "", ""), "plugin `plug`"),
         (plugin("plug", &path, "", "on_error = \"drop\""), "exact"),
     ];
     let file = dir.path().join("config.toml");

@@ -85,8 +85,8 @@ fn one_world() {
 #[test]
 fn the_checkers_see_planted_faults() {
     for kind in Kind::ALL {
-        let found = (0..100).find_map(|seed| sim::run(seed, Options { plant: Some(kind), aloud: false }).err());
-        let failure = found.unwrap_or_else(|| panic!("{kind:?} was planted in 100 worlds, and no checker saw it"));
+        let found = (0..200).find_map(|seed| sim::run(seed, Options { plant: Some(kind), aloud: false }).err());
+        let failure = found.unwrap_or_else(|| panic!("{kind:?} was planted in 200 worlds, and no checker saw it"));
         println!("{kind:?}: found with seed {}: {}", failure.seed, failure.what.lines().next().unwrap_or_default());
     }
 }

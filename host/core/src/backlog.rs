@@ -30,12 +30,16 @@ pub struct Backlog {
     /// What the kept pieces cost. At most `budget`, but for the newest piece, which is always kept.
     cost: usize,
     budget: usize,
+    /// Where the reader that is furthest behind stands.
+    reader: Option<u64>,
+    /// The newest piece that takes a good part of the budget by itself: its end, and its cost.
+    large: Option<(u64, usize)>,
 }
 
 impl Backlog {
     /// An empty backlog at `offset`, which will keep `budget` bytes.
     pub fn new(offset: u64, budget: usize) -> Self {
-        Self { pieces: VecDeque::new(), start: offset, end: offset, cost: 0, budget }
+        Self { pieces: VecDeque::new(), start: offset, end: offset, cost: 0, budget, reader: None, large: None }
     }
 
     /// Offset before the oldest kept byte.
@@ -63,7 +67,11 @@ impl Backlog {
         for bytes in rope.drain() {
             let start = self.end;
             self.end += bytes.len() as u64;
-            self.cost += bytes.len() + PIECE_OVERHEAD_BYTES;
+            let cost = bytes.len() + PIECE_OVERHEAD_BYTES;
+            self.cost += cost;
+            if cost > self.budget / 4 {
+                self.large = Some((self.end, cost));
+            }
             self.pieces.push_back(Piece { start, bytes });
         }
         self.trim();
@@ -104,8 +112,22 @@ impl Backlog {
         Some(piece.bytes.slice(from..to))
     }
 
+    /// Says where the reader that is furthest behind stands, if there is one. A single value may be larger than the whole
+    /// budget: it stays until its readers have passed it, as long as nothing else is over budget.
+    pub fn held_at(&mut self, reader: Option<u64>) {
+        self.reader = reader;
+    }
+
+    /// What a large piece costs that a reader still needs.
+    fn spared(&self) -> usize {
+        match (self.large, self.reader) {
+            (Some((end, cost)), Some(reader)) if reader < end && self.start < end => cost,
+            _ => 0,
+        }
+    }
+
     fn trim(&mut self) {
-        while self.cost > self.budget && self.pieces.len() > 1 {
+        while self.cost.saturating_sub(self.spared()) > self.budget && self.pieces.len() > 1 {
             if let Some(piece) = self.pieces.pop_front() {
                 self.cost -= piece.bytes.len() + PIECE_OVERHEAD_BYTES;
                 self.start = piece.start + piece.bytes.len() as u64;
@@ -150,6 +172,22 @@ mod tests {
         assert_eq!((backlog.start(), backlog.end()), (100, 600));
         assert_eq!(backlog.read(99, 1), None);
         assert_eq!(backlog.read(100, 1).unwrap(), &[3][..]);
+    }
+
+    #[test]
+    fn a_value_above_the_budget_stays_until_its_reader_has_passed() {
+        let mut backlog = Backlog::new(0, 1000);
+        backlog.held_at(Some(0));
+        fill(&mut backlog, &[&[1; 20], &[2; 2000], &[3; 20]]);
+        assert_eq!(backlog.start(), 0, "the reader has not begun to read it");
+        backlog.held_at(Some(2020));
+        fill(&mut backlog, &[&[4; 20]]);
+        assert_eq!(backlog.start(), 2020, "nobody needs it any more");
+        fill(&mut backlog, &[&[5; 2000]]);
+        for _ in 0..20 {
+            fill(&mut backlog, &[&[6; 20]]);
+        }
+        assert!(backlog.start() > 4060, "a reader that lets even the rest outgrow the budget is not waited for");
     }
 
     #[test]

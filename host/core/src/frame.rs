@@ -259,15 +259,6 @@ impl Scanner {
         }
     }
 
-    /// Forgets the beginning of a frame that was not finished: the stream goes on at [`Scanner::frame_end`].
-    /// `false` if the beginning is no longer known, because the frame was too large to be held.
-    pub fn rewind(&mut self) -> bool {
-        self.offset = self.frame_end();
-        self.partial.clear();
-        self.cursor = Cursor::default();
-        self.skip.is_none()
-    }
-
     /// Takes the next bytes of the stream. All that was taken before must have been scanned with [`Scanner::next`].
     pub fn push(&mut self, chunk: Bytes) {
         debug_assert!(self.at >= self.chunk.len(), "a chunk is scanned to its end before the next one comes");

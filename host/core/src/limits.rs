@@ -50,7 +50,10 @@ pub const PROBE_MS: u64 = 1_000;
 
 const _: () = {
     assert!(PUMP_BYTES_MAX * 2 <= REPLICA_OUTPUT_BYTES, "a refill must fit into the half that stays free");
-    assert!(REPLICA_OUTPUT_BYTES <= BACKLOG_BYTES, "a stalled replica's output is smaller than what it may come back for");
+    assert!(
+        REPLICA_OUTPUT_BYTES <= BACKLOG_BYTES,
+        "a stalled replica's output is smaller than what it may come back for"
+    );
     assert!(PUMP_BYTES_MAX * 4 <= BACKLOG_BYTES_MIN, "even the smallest backlog outlives a few turns of the pump");
     assert!(BACKOFF_MIN_MS < BACKOFF_MAX_MS);
     assert!(ACK_EVERY_MS * 10 < LINK_TIMEOUT_MS, "several acknowledgements may be lost before a link counts as dead");

@@ -233,6 +233,7 @@ impl Machine {
 
     /// Gives streaming replicas what is next for them: a bounded piece each, so that none delays another.
     pub fn pump(&mut self) {
+        self.hold_backlogs();
         let mut behind = Vec::new();
         for (link, replica) in &mut self.replicas {
             replica.note_progress(self.now.mono_ms);
@@ -261,6 +262,15 @@ impl Machine {
             self.fell_behind(link);
         }
         self.close_the_leaving();
+    }
+
+    /// Tells each view where its furthest reader stands.
+    fn hold_backlogs(&mut self) {
+        for (index, view) in self.views.iter_mut().enumerate() {
+            let readers =
+                self.replicas.values().filter(|replica| replica.view == index && replica.phase == Phase::Streaming);
+            view.held_at(readers.map(|replica| replica.cursor).min());
+        }
     }
 
     /// When the machine wants to be woken at the latest. Milliseconds of the clock that never goes back.

@@ -7,8 +7,8 @@
 //! The output of a transaction is held until its EXEC and goes out whole or, when nothing of it is kept, not at all.
 
 mod emit;
-mod keyless;
 mod keyed;
+mod keyless;
 
 use alloc::format;
 use alloc::string::String;
@@ -30,6 +30,8 @@ pub struct Bounds {
     pub transaction_bytes_max: usize,
     /// Arguments that a command with several keys may have.
     pub args_max: usize,
+    /// The highest RDB version that a RESTORE payload may carry: an older replica drops a newer one without a word.
+    pub restore_version_max: u32,
 }
 
 /// How much passed, for INFO.
@@ -51,6 +53,8 @@ pub struct Projection {
     /// The upstream sends expiries relative to the moment of arrival (redis 6.2).
     relative_expiries: bool,
     bounds: Bounds,
+    /// RESTORE and RESTORE-ASKING.
+    restores: [Option<CommandId>; 2],
     /// The database that the upstream has selected.
     db: u32,
     emitter: Emitter,
@@ -64,9 +68,16 @@ pub struct Projection {
 
 impl Projection {
     /// A projection that begins behind a snapshot, where the upstream has database `db` selected.
-    pub fn new(table: Arc<Table>, pipeline: Option<&dyn Pipeline>, relative_expiries: bool, bounds: Bounds, db: u32) -> Self {
+    pub fn new(
+        table: Arc<Table>,
+        pipeline: Option<&dyn Pipeline>,
+        relative_expiries: bool,
+        bounds: Bounds,
+        db: u32,
+    ) -> Self {
         let none = Traits { db_independent: true, decides_frames: false, inexact: false };
         Self {
+            restores: [table.find(b"restore"), table.find(b"restore-asking")],
             table,
             traits: pipeline.map_or(none, Pipeline::traits),
             identity: pipeline.is_none(),
@@ -86,11 +97,6 @@ impl Projection {
     /// How much passed so far.
     pub fn counts(&self) -> Counts {
         self.counts
-    }
-
-    /// The database that replicas have selected at the end of what was put out; `None` before the first SELECT.
-    pub fn emitted_db(&self) -> Option<u32> {
-        self.emitter.db()
     }
 
     /// Forgets the transaction that is under way: the upstream's history never had it. `db` is what was selected before it.
@@ -167,7 +173,12 @@ impl Projection {
         if frame.argc as usize > self.bounds.args_max {
             return Err(Fault::new(
                 Party::Upstream,
-                format!("{} with {} arguments is above the bound of {}", self.name(id), frame.argc, self.bounds.args_max),
+                format!(
+                    "{} with {} arguments is above the bound of {}",
+                    self.name(id),
+                    frame.argc,
+                    self.bounds.args_max
+                ),
             ));
         }
         let args = frames.args(frame, &mut self.spans);
@@ -196,16 +207,18 @@ impl Projection {
         let Some(id) = frame.command else { return self.unknown(turn, frame) };
         let row = self.table.row(id);
         if row.first_key_only && !self.identity {
-            let fate = self.answers.get(*key);
             *key += 1;
             self.counts.frames_in += 1;
             if !row.fits(frame.argc as usize) {
                 return Err(arity(row.name, frame.argc));
             }
+            if self.restores.contains(&frame.command) {
+                self.check_restore(turn.frames, frame, *key - 1)?;
+            }
             if self.relative_expiries {
                 return self.single_absolute(turn, frame, *key - 1);
             }
-            match fate {
+            match self.answers.get(*key - 1) {
                 Fate::Drop => {}
                 Fate::Keep => {
                     self.counts.frames_out += 1;
@@ -245,7 +258,10 @@ impl Projection {
         }
         Err(Fault::new(
             Party::Upstream,
-            format!("unknown command {}: no table tells what it does to which keys", printable(turn.frames.span(frame.name))),
+            format!(
+                "unknown command {}: no table tells what it does to which keys",
+                printable(turn.frames.span(frame.name))
+            ),
         ))
     }
 
@@ -280,7 +296,10 @@ fn selected(frames: &Frames<'_>, frame: &Frame) -> Option<u32> {
 }
 
 fn arity(name: &str, argc: u32) -> Fault {
-    Fault::new(Party::Upstream, format!("{} with {argc} arguments is not what the command table knows", name.to_uppercase()))
+    Fault::new(
+        Party::Upstream,
+        format!("{} with {argc} arguments is not what the command table knows", name.to_uppercase()),
+    )
 }
 
 /// At most 64 bytes of a peer's words, fit for a log line.

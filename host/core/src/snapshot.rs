@@ -36,7 +36,8 @@ impl Arrival {
     pub fn push(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
         let mut taken = 0;
         if !self.intake.is_done() {
-            taken = self.intake.push(bytes).map_err(|error| Fault::new(Party::Upstream, format!("snapshot: {error}")))?;
+            taken =
+                self.intake.push(bytes).map_err(|error| Fault::new(Party::Upstream, format!("snapshot: {error}")))?;
             self.bytes += taken as u64;
         }
         let rest = bytes.get(taken..).unwrap_or(&[]);
@@ -73,7 +74,10 @@ impl Arrival {
     pub fn finish(&self) -> Result<Summary, Fault> {
         match self.intake.summary() {
             Some(summary) if self.is_complete() => Ok(summary.clone()),
-            _ => Err(Fault::new(Party::Upstream, format!("snapshot: it ends after {} bytes, before its end", self.bytes))),
+            _ => Err(Fault::new(
+                Party::Upstream,
+                format!("snapshot: it ends after {} bytes, before its end", self.bytes),
+            )),
         }
     }
 }

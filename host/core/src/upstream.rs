@@ -298,7 +298,9 @@ impl Upstream {
 
     fn greeted(&mut self, line: &[u8], out: &mut Vec<u8>) -> Result<Option<Heard>, Fault> {
         let welcome = line.starts_with(b"+")
-            || [&b"-NOAUTH"[..], b"-NOPERM", b"-ERR operation not permitted"].iter().any(|start| line.starts_with(start));
+            || [&b"-NOAUTH"[..], b"-NOPERM", b"-ERR operation not permitted"]
+                .iter()
+                .any(|start| line.starts_with(start));
         if !welcome {
             return Err(refusal("PING", line));
         }
@@ -321,10 +323,9 @@ impl Upstream {
 
     fn introduced(&mut self, line: &[u8]) -> Result<Option<Heard>, Fault> {
         match self.steps.pop_front() {
-            Some(Step::Auth) if line.starts_with(b"-") => Err(Fault::new(
-                Party::Operator,
-                format!("the primary refused the credentials: {}", printable(line)),
-            )),
+            Some(Step::Auth) if line.starts_with(b"-") => {
+                Err(Fault::new(Party::Operator, format!("the primary refused the credentials: {}", printable(line))))
+            }
             _ if line.starts_with(b"-NOAUTH") => Err(Fault::new(
                 Party::Operator,
                 format!("the primary wants a password (upstream.password_file): {}", printable(line)),
@@ -340,7 +341,10 @@ impl Upstream {
                 let id = words.next().and_then(ReplId::parse);
                 let offset = words.next().and_then(resp::decimal);
                 let (Some(id), Some(offset)) = (id, offset) else {
-                    return Err(Fault::new(Party::Upstream, format!("a malformed answer to PSYNC: {}", printable(line))));
+                    return Err(Fault::new(
+                        Party::Upstream,
+                        format!("a malformed answer to PSYNC: {}", printable(line)),
+                    ));
                 };
                 self.phase = Phase::Promised;
                 Ok(Some(Heard::FullResync { id, offset }))

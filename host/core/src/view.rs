@@ -87,6 +87,8 @@ pub struct Segment {
     pub db: u32,
     /// The upstream is redis 6.2 or older: its stream has expiries relative to the moment of arrival.
     pub relative_expiries: bool,
+    /// The RDB version of the snapshot: what every replica that was let in can load.
+    pub rdb_version: u32,
 }
 
 /// A view.
@@ -178,6 +180,7 @@ impl View {
         let bounds = Bounds {
             transaction_bytes_max: self.settings.transaction_bytes_max,
             args_max: limits::FRAME_ARGS_MAX,
+            restore_version_max: segment.rdb_version,
         };
         self.own = own_history.then(|| Own {
             projection: Projection::new(
@@ -246,7 +249,10 @@ impl View {
         }
         let fault = Fault::new(
             Party::Upstream,
-            format!("a command of at least {bytes} bytes at offset {offset} is above limits.frame of {} bytes", self.settings.frame_bytes_max),
+            format!(
+                "a command of at least {bytes} bytes at offset {offset} is above limits.frame of {} bytes",
+                self.settings.frame_bytes_max
+            ),
         );
         self.halt(fault.clone());
         Some(fault)
@@ -269,6 +275,11 @@ impl View {
             }
             None => false,
         }
+    }
+
+    /// Says where the replica that is furthest behind stands.
+    pub fn held_at(&mut self, reader: Option<u64>) {
+        self.backlog.held_at(reader);
     }
 
     /// A PING of our own, so that replicas do not take a silent primary for a dead link. Relaying views add nothing.

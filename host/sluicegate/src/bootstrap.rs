@@ -43,10 +43,13 @@ pub(crate) struct Plugins {
 impl Plugins {
     /// Loads what the pipelines name.
     pub(crate) fn load(plan: &Plan) -> anyhow::Result<Self> {
-        let room = Room::new(RoomSettings::default()).map_err(|error| ConfigError(error.to_string()))?;
+        let room = Room::new(RoomSettings::default())?;
         let mut loaded: HashMap<&str, Arc<Plugin>> = HashMap::new();
         for plugin in &plan.plugins {
-            let component = room.load(plugin.spec()?).map_err(|error| ConfigError(error.to_string()))?;
+            let component = match plugin.spec() {
+                Ok(spec) => room.load(spec).map_err(|error| plan.fault(plugin, error)),
+                Err(error) => Err(plan.fault(plugin, error)),
+            }?;
             loaded.insert(&plugin.name, Arc::new(component));
         }
         let views = plan.settings.views.iter();

@@ -48,6 +48,12 @@ impl Kind {
         Self::AckTooEarly,
         Self::UpstreamForks,
     ];
+
+    /// Whether the fault changes what the stream means and would be seen at once by comparing bytes. It has to be seen by
+    /// what replicas hold as well.
+    pub fn is_about_meaning(self) -> bool {
+        matches!(self, Self::SelectWrong | Self::DelLost | Self::TransactionTorn | Self::IdReused)
+    }
 }
 
 /// A planted fault at work.

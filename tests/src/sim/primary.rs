@@ -7,10 +7,9 @@ use std::rc::Rc;
 
 use super::data::Dataset;
 use super::lens::Lens;
-use super::rdb;
 use super::rng::Rng;
 use super::truth::{History, Id, Truth};
-use super::wire::{self, Said};
+use super::wire;
 
 /// Commands with more bytes of arguments are noted: some views may be too small for them.
 pub const LARGE_BYTES: usize = 1000;
@@ -205,7 +204,7 @@ impl Primary {
             if let Talk::Streaming(cursor) = &mut follower.talk
                 && *cursor < history.end()
             {
-                follower.out.extend(history.from(*cursor));
+                follower.out.extend(history.behind(*cursor));
                 *cursor = history.end();
             }
         }

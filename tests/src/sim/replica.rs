@@ -30,6 +30,8 @@ pub enum Question {
     Everything,
     /// What follows a place that its history has not reached.
     Future,
+    /// What follows a place a few bytes behind what it holds: another may hold them.
+    Beyond(u64),
     /// What follows a place of a history that nobody has.
     Foreign,
 }
@@ -275,6 +277,7 @@ impl Replica {
         let far = next + 1_000_000 + self.rng.within(0..1_000_000);
         let (id, place) = match self.question {
             Question::Honest => (id, next.to_string()),
+            Question::Beyond(bytes) => (id, (next + bytes).to_string()),
             Question::Everything => ("?".into(), "-1".into()),
             Question::Future => (id, far.to_string()),
             Question::Foreign => (wire::id(&mut self.rng), next.to_string()),
@@ -291,6 +294,13 @@ impl Replica {
                     self.id = Some(id.to_string());
                 }
                 self.phase = Phase::Streaming;
+                if let Question::Beyond(bytes) = self.question {
+                    seen(self, Event::Continued { asked, held: self.applied + bytes, honest: true })?;
+                    // It lacks what it claimed to have, so it goes.
+                    self.phase = Phase::Apart;
+                    self.forget();
+                    return seen(self, Event::Sent(line.into()));
+                }
                 let honest = self.question == Question::Honest;
                 seen(self, Event::Continued { asked, held: self.applied, honest })?;
                 if !self.inbox.is_empty() {

@@ -39,8 +39,8 @@ impl History {
         self.base + self.bytes.len() as u64
     }
 
-    /// The bytes from `offset` on.
-    pub fn from(&self, offset: u64) -> &[u8] {
+    /// The bytes behind `offset`.
+    pub fn behind(&self, offset: u64) -> &[u8] {
         &self.bytes[(offset - self.base) as usize..]
     }
 

@@ -26,7 +26,7 @@ use super::{Options, Report};
 use setup::{ailment, primary_manners, replica, settings};
 
 /// Steps with faults.
-const STEPS: u64 = 6_000;
+const STEPS: u64 = 4_500;
 
 /// The link between proxy and primary.
 struct Up {
@@ -129,6 +129,7 @@ impl World {
             report: Report::default(),
             rng,
         };
+        world.checker.only_meaning = options.plant.is_some_and(Kind::is_about_meaning);
         world.tell(format!(
             "seed {seed}: views {:?}, {count} replicas, pace {} ms, trouble {} ‰, poison {poison} ppm",
             world.lenses, world.pace, world.trouble
@@ -146,7 +147,8 @@ impl World {
             self.step(true)?;
         }
         self.heal()?;
-        self.replay()
+        self.replay()?;
+        self.shut_down()
     }
 
     /// What the world went through.
@@ -180,8 +182,8 @@ impl World {
         match self.rng.below(5 + links) {
             0 if writes => self.write(),
             0 | 1 => {
-                self.from_primary()?;
-                self.to_primary()?;
+                self.primary_speaks()?;
+                self.primary_hears()?;
             }
             2 | 3 => self.shell.work(),
             4 => self.attach(),
@@ -204,7 +206,10 @@ impl World {
         }
         for errand in self.shell.turn() {
             match errand {
-                Errand::Dial => self.dial_at = Some(self.now + self.rng.pick(&[0, 5, 50, 400])),
+                Errand::Dial => {
+                    self.report.dials += 1;
+                    self.dial_at = Some(self.now + self.rng.pick(&[0, 5, 50, 400]));
+                }
                 Errand::Close(link) => self.proxy_closes(link),
                 Errand::Note(note) => {
                     self.report.cut_backs += u64::from(note.event == "upstream-cut-back");
@@ -214,6 +219,11 @@ impl World {
                 }
             }
         }
+        self.look()
+    }
+
+    /// The checkers look at the machine.
+    fn look(&mut self) -> Result<(), String> {
         let primary = &self.primary;
         self.checker.machine(&self.shell.machine, &primary.truth, &primary.id, &primary.snapshot)
     }
@@ -234,20 +244,25 @@ impl World {
         }
         if self.dial_at.is_some_and(|at| self.now >= at) {
             self.dial_at = None;
-            self.connect();
+            self.connect()?;
         }
         self.shell.tell(Input::Tick);
         self.settle()
     }
 
-    fn connect(&mut self) {
+    fn connect(&mut self) -> Result<(), String> {
+        if self.up.is_some() {
+            return Err("a second link to the primary".into());
+        }
         if self.rng.permille(self.primary.moody) {
-            return self.shell.tell(Input::DialFailed("connection refused".into()));
+            self.shell.tell(Input::DialFailed("connection refused".into()));
+            return Ok(());
         }
         let link = self.link();
         self.primary.accept(link.0);
         self.up = Some(Up { link, to_primary: VecDeque::new(), stalled_until: 0 });
         self.shell.tell(Input::Connected(link));
+        Ok(())
     }
 
     fn link(&mut self) -> LinkId {

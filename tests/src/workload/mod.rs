@@ -8,6 +8,7 @@
 //! - `BITFIELD … OVERFLOW FAIL` on a missing key: the primary creates it and sends nothing;
 //! - a consumer that `XREADGROUP`, `XCLAIM` or `XAUTOCLAIM` makes while it yields nothing (7.2 and later): the primary has it,
 //!   and sends nothing; here every consumer is made by `XGROUP CREATECONSUMER` first;
+//! - `RESTORE` of a `DUMP` that is newer than the replica: the replica refuses it and tells nobody;
 //! - `HDEL`, `HGETDEL`, `HPERSIST`, `HEXPIRE` on fields that have expired and are not yet reclaimed (Valkey 9): fields get
 //!   long lives only.
 
@@ -45,6 +46,7 @@ pub const DATABASES: [u32; 4] = [0, 1, 5, 9];
 pub struct Workload {
     rng: Rng,
     since_7: bool,
+    same_dumps: bool,
     field_expiry: bool,
     stream_id: u64,
     sent: u64,
@@ -57,7 +59,16 @@ impl Workload {
         // A Valkey primary that sends a Redis replica RDB 11 cannot put expiring fields into it, and the two families write
         // different types for them.
         let field_expiry = both(Kind::has_field_expiry) && primary == replica;
-        Self { rng: Rng::with_seed(seed), since_7: both(Kind::has_functions), field_expiry, stream_id: 0, sent: 0 }
+        // A DUMP is of the newest format of its server, whatever the snapshot was: only the same kind surely restores it.
+        let same_dumps = primary == replica || (primary, replica) == (Kind::Redis70, Kind::Valkey91);
+        Self {
+            rng: Rng::with_seed(seed),
+            same_dumps,
+            since_7: both(Kind::has_functions),
+            field_expiry,
+            stream_id: 0,
+            sent: 0,
+        }
     }
 
     /// Commands sent so far.

@@ -60,7 +60,7 @@ impl Workload {
 
     /// A script with several writes to keys of both classes, or one that copies a value by DUMP and RESTORE within a class.
     fn script(&mut self) -> Command {
-        if self.rng.bool() {
+        if !self.same_dumps || self.rng.bool() {
             let body = "redis.call('RPUSH', KEYS[1], ARGV[1]); redis.call('SADD', KEYS[2], ARGV[1]); \
                         redis.call('SET', KEYS[3], ARGV[1], 'EX', 7200); return redis.call('DEL', KEYS[4])";
             let keys = ["list", "set", "str", "str"].map(|kind| {

@@ -23,7 +23,9 @@ impl Machine {
             sections.is_empty()
                 || sections.iter().any(|section| {
                     section.eq_ignore_ascii_case(name.as_bytes())
-                        || ["all", "default", "everything"].iter().any(|all| section.eq_ignore_ascii_case(all.as_bytes()))
+                        || ["all", "default", "everything"]
+                            .iter()
+                            .any(|all| section.eq_ignore_ascii_case(all.as_bytes()))
                 })
         };
         let mut out = String::new();
@@ -124,7 +126,8 @@ impl Machine {
 
     fn info_views(&self, _: usize, _: &View, out: &mut String) {
         for (index, view) in self.views.iter().enumerate() {
-            let replicas = self.replicas.values().filter(|replica| replica.view == index && replica.phase.is_replica()).count();
+            let replicas =
+                self.replicas.values().filter(|replica| replica.view == index && replica.phase.is_replica()).count();
             let counts = view.counts();
             let state = match view.state() {
                 State::Waiting => "waiting",

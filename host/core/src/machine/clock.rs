@@ -73,7 +73,8 @@ impl Machine {
         for (link, replica) in &self.replicas {
             let silent = now.saturating_sub(replica.last_heard);
             let stuck = now.saturating_sub(replica.last_progress);
-            let stalled_ms = self.views.get(replica.view).map_or(limits::REPLICA_STALLED_MS, |view| view.settings().stalled_ms);
+            let stalled_ms =
+                self.views.get(replica.view).map_or(limits::REPLICA_STALLED_MS, |view| view.settings().stalled_ms);
             match replica.phase {
                 Phase::Probing(until) if now >= until => probe_over.push(*link),
                 Phase::Talking if !replica.authenticated && now - replica.since > limits::HANDSHAKE_MS => {

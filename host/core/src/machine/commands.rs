@@ -43,7 +43,9 @@ impl Machine {
 
     /// Takes bytes from a link on a view's port.
     pub(super) fn said(&mut self, link: LinkId, bytes: &[u8]) {
-        let Some(replica) = self.replicas.get_mut(&link).filter(|replica| replica.phase != Phase::Leaving) else { return };
+        let Some(replica) = self.replicas.get_mut(&link).filter(|replica| replica.phase != Phase::Leaving) else {
+            return;
+        };
         if !replica.push(bytes, self.now.mono_ms) {
             return self.expel(link, "it sends more than fits the handshake");
         }
@@ -123,7 +125,10 @@ impl Machine {
                 }
             }
             b"replicaof" | b"slaveof" | b"failover" => {
-                self.answer(link, b"-ERR sluicegate cannot become a primary, and follows what its configuration says\r\n");
+                self.answer(
+                    link,
+                    b"-ERR sluicegate cannot become a primary, and follows what its configuration says\r\n",
+                );
             }
             _ => self.refuse_command(link, view, &name),
         }
@@ -136,7 +141,10 @@ impl Machine {
             String::from("-READONLY You can't write against a read only replica.\r\n")
         } else {
             let view = self.view_name(view);
-            format!("-ERR sluicegate keeps no keyspace; read from a replica of view '{view}' (command {})\r\n", printable(name))
+            format!(
+                "-ERR sluicegate keeps no keyspace; read from a replica of view '{view}' (command {})\r\n",
+                printable(name)
+            )
         };
         self.answer(link, answer.as_bytes());
     }
@@ -204,7 +212,8 @@ impl Machine {
         }
         let mut out = Vec::new();
         resp::write_array(&mut out, 8);
-        for word in ["server", "sluicegate", "version", &self.settings.version, "mode", "standalone", "role", "replica"] {
+        for word in ["server", "sluicegate", "version", &self.settings.version, "mode", "standalone", "role", "replica"]
+        {
             resp::write_bulk(&mut out, word.as_bytes());
         }
         self.answer(link, &out);
@@ -219,7 +228,8 @@ impl Machine {
             let [option, value] = pair else { continue };
             match &option.to_ascii_lowercase()[..] {
                 b"listening-port" => {
-                    replica.port = resp::decimal(value).and_then(|port| u16::try_from(port).ok()).filter(|&port| port != 0);
+                    replica.port =
+                        resp::decimal(value).and_then(|port| u16::try_from(port).ok()).filter(|&port| port != 0);
                 }
                 b"ip-address" if value.len() <= 45 => replica.ip = Some(printable(value)),
                 b"capa" if value.eq_ignore_ascii_case(b"eof") => replica.takes_eof = true,
@@ -227,7 +237,8 @@ impl Machine {
                 b"capa" => {}
                 // Only Valkey says its version.
                 b"version" => {
-                    replica.version = core::str::from_utf8(value).ok().and_then(|text| ServerVersion::parse(Family::Valkey, text));
+                    replica.version =
+                        core::str::from_utf8(value).ok().and_then(|text| ServerVersion::parse(Family::Valkey, text));
                 }
                 // Neither is answered, and neither means anything before PSYNC.
                 b"ack" | b"getack" => return,
@@ -242,8 +253,12 @@ impl Machine {
 
     /// `REPLCONF ACK <offset> [FACK <offset>]` of a replica that follows.
     fn acknowledged(&mut self, link: LinkId, words: &[Vec<u8>]) {
-        let (Some(option), Some(offset)) = (words.get(1), words.get(2).and_then(|offset| resp::decimal(offset))) else { return };
-        let Some(replica) = self.replicas.get_mut(&link).filter(|_| option.eq_ignore_ascii_case(b"ack")) else { return };
+        let (Some(option), Some(offset)) = (words.get(1), words.get(2).and_then(|offset| resp::decimal(offset))) else {
+            return;
+        };
+        let Some(replica) = self.replicas.get_mut(&link).filter(|_| option.eq_ignore_ascii_case(b"ack")) else {
+            return;
+        };
         if replica.phase == Phase::Loading {
             replica.phase = Phase::Streaming;
         }
@@ -277,9 +292,11 @@ impl Machine {
             State::Live => {}
         }
         let index = self.replicas.get(&link).map(|replica| replica.view);
-        let attached = self.replicas.values().filter(|replica| Some(replica.view) == index && replica.phase.is_replica()).count();
+        let attached =
+            self.replicas.values().filter(|replica| Some(replica.view) == index && replica.phase.is_replica()).count();
         if attached >= view.settings().replicas_max {
-            return self.answer(link, b"-ERR max number of replicas of this view reached (max_replicas)\r\n");
+            // A real error would make a replica give its place up.
+            return self.later(link, "max number of replicas of this view reached (max_replicas)");
         }
         let id = ReplId::parse(id);
         let cause = match view.asked(id.as_ref(), offset) {
@@ -308,7 +325,11 @@ impl Machine {
         (replica.cursor, replica.acked) = (held, held);
         self.stats.sync_partial_ok += 1;
         let behind = view.backlog().end() - held;
-        let text = format!("replica {} of view '{}' goes on at offset {held}, {behind} bytes behind", replica.peer, view.settings().name);
+        let text = format!(
+            "replica {} of view '{}' goes on at offset {held}, {behind} bytes behind",
+            replica.peer,
+            view.settings().name
+        );
         self.note(Level::Info, "replica-partial-sync", text);
     }
 }

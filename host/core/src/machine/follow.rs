@@ -39,7 +39,11 @@ impl Machine {
         }
         let wait = self.upstream.lost(self.now.mono_ms, false);
         let to = self.upstream_name();
-        self.note(Level::Warn, "upstream-unreachable", format!("cannot reach the primary {to}: {why}; next attempt in {wait} ms"));
+        self.note(
+            Level::Warn,
+            "upstream-unreachable",
+            format!("cannot reach the primary {to}: {why}; next attempt in {wait} ms"),
+        );
     }
 
     /// The link to the primary is gone, by the network or by the primary.
@@ -166,7 +170,11 @@ impl Machine {
         for index in taken_back {
             self.close_view(index);
         }
-        self.note(Level::Info, "upstream-cut-back", format!("a new primary never had the last {cut} bytes, which nobody had applied: cut off"));
+        self.note(
+            Level::Info,
+            "upstream-cut-back",
+            format!("a new primary never had the last {cut} bytes, which nobody had applied: cut off"),
+        );
     }
 
     /// What follows is not a continuation of what we hold.
@@ -190,7 +198,11 @@ impl Machine {
             }
         }
         let cause = self.full_sync_cause;
-        self.note(Level::Info, "full-sync-start", format!("full sync from the primary begins: {cause}; history {} offset {offset}", id.short()));
+        self.note(
+            Level::Info,
+            "full-sync-start",
+            format!("full sync from the primary begins: {cause}; history {} offset {offset}", id.short()),
+        );
     }
 
     fn continues(&mut self, id: Option<ReplId>, out: &mut Vec<u8>) -> Result<(), Fault> {
@@ -255,7 +267,7 @@ impl Machine {
                 .as_deref()
                 .and_then(|version| version.split('.').next()?.parse::<u32>().ok())
                 .is_some_and(|major| major < 7);
-        let segment = Segment { id, offset, db, relative_expiries: old };
+        let segment = Segment { id, offset, db, relative_expiries: old, rdb_version: summary.version };
         for index in 0..self.views.len() {
             let fresh = self.fresh_id();
             if let Some(view) = self.views.get_mut(index) {
@@ -340,7 +352,9 @@ impl Machine {
     pub(super) fn note_progress(&mut self) {
         const NOTE_EVERY_MS: u64 = 2_000;
         let now = self.now.mono_ms;
-        let Some(arriving) = self.arriving.as_mut().filter(|arriving| now - arriving.noted >= NOTE_EVERY_MS) else { return };
+        let Some(arriving) = self.arriving.as_mut().filter(|arriving| now - arriving.noted >= NOTE_EVERY_MS) else {
+            return;
+        };
         arriving.noted = now;
         let ms = now.saturating_sub(arriving.started).max(1);
         let rate = human(arriving.received.saturating_mul(1000) / ms);

@@ -25,7 +25,11 @@ impl Machine {
         let known = replica.version.is_some();
         let probe = replica.port.map(|_| (String::from(replica.address().0), replica.address().1));
         let name = self.view_name(view);
-        self.note(Level::Info, "replica-full-sync", format!("replica {peer} of view '{name}' needs a snapshot: {cause}"));
+        self.note(
+            Level::Info,
+            "replica-full-sync",
+            format!("replica {peer} of view '{name}' needs a snapshot: {cause}"),
+        );
         match probe {
             Some((ip, port)) if !known => {
                 if let Some(replica) = self.replicas.get_mut(&link) {
@@ -77,7 +81,9 @@ impl Machine {
         while self.spooled.is_some() && !self.stopping {
             let running = self.replicas.values().filter(|replica| replica.phase == Phase::Shipping).count();
             let next = self.replicas.iter().filter(|(_, replica)| replica.phase == Phase::Queued);
-            let Some(link) = next.min_by_key(|(link, replica)| (replica.since, **link)).map(|(link, _)| *link) else { return };
+            let Some(link) = next.min_by_key(|(link, replica)| (replica.since, **link)).map(|(link, _)| *link) else {
+                return;
+            };
             if running >= limits::SHIPS_MAX {
                 return;
             }
@@ -128,11 +134,17 @@ impl Machine {
     }
 
     pub(super) fn ship_ended(&mut self, link: LinkId, outcome: Result<(), Fault>) {
-        let Some(replica) = self.replicas.get_mut(&link).filter(|replica| replica.phase == Phase::Shipping) else { return };
+        let Some(replica) = self.replicas.get_mut(&link).filter(|replica| replica.phase == Phase::Shipping) else {
+            return;
+        };
         let (peer, view, shipped) = (replica.peer.clone(), replica.view, replica.shipped);
         let name = self.views.get(view).map_or("", |view| &view.settings().name);
         if let Err(fault) = outcome {
-            self.note(Level::Error, "snapshot-failed", format!("snapshot for replica {peer} of view '{name}' failed: {fault}"));
+            self.note(
+                Level::Error,
+                "snapshot-failed",
+                format!("snapshot for replica {peer} of view '{name}' failed: {fault}"),
+            );
             if fault.whose == Party::Plugin
                 && let Some(broken) = self.views.get_mut(view)
             {
@@ -150,7 +162,8 @@ impl Machine {
             None => replica.phase = Phase::Streaming,
         }
         let rate = human(shipped.saturating_mul(1000) / ms);
-        let text = format!("snapshot for replica {peer} of view '{name}' is out: {} in {ms} ms ({rate}/s)", human(shipped));
+        let text =
+            format!("snapshot for replica {peer} of view '{name}' is out: {} in {ms} ms ({rate}/s)", human(shipped));
         self.note(Level::Info, "snapshot-sent", text);
         self.ship_next();
     }
@@ -158,7 +171,11 @@ impl Machine {
     /// A reader whose next byte is no longer kept.
     pub(super) fn fell_behind(&mut self, link: LinkId) {
         let Some(replica) = self.replicas.get(&link) else { return };
-        let during = if replica.phase == Phase::Streaming { "it is slower than the stream" } else { "its snapshot took too long" };
+        let during = if replica.phase == Phase::Streaming {
+            "it is slower than the stream"
+        } else {
+            "its snapshot took too long"
+        };
         let budget = self.views.get(replica.view).map_or(0, |view| view.backlog().budget()) as u64;
         let text = format!(
             "replica {} of view '{}' fell out of the backlog of {}: {during}; it is closed and needs a snapshot (view.backlog.memory)",

@@ -24,10 +24,6 @@ pub(super) struct Emitter {
 }
 
 impl Emitter {
-    pub(super) fn db(&self) -> Option<u32> {
-        self.transaction.as_ref().map_or(self.db, |transaction| transaction.db_before)
-    }
-
     pub(super) fn in_transaction(&self) -> bool {
         self.transaction.is_some()
     }

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use super::{Projection, Turn, printable};
 use crate::command::{self, Class, CommandId, Role};
 use crate::fault::{Fault, Party};
-use crate::frame::Frame;
+use crate::frame::{Frame, Frames};
 use crate::pipeline::{Answers, Fate, KeyBatch};
 use crate::resp;
 
@@ -224,7 +224,12 @@ impl Projection {
     }
 
     /// A single-key frame from an upstream that may send relative expiries.
-    pub(super) fn single_absolute(&mut self, turn: &mut Turn<'_, '_>, frame: &Frame, index: usize) -> Result<(), Fault> {
+    pub(super) fn single_absolute(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        frame: &Frame,
+        index: usize,
+    ) -> Result<(), Fault> {
         let Some(id) = frame.command else { return Ok(()) };
         if self.answers.get(index) == Fate::Drop {
             return Ok(());
@@ -238,6 +243,24 @@ impl Projection {
             _ => self.emitter.keep(turn.frames.bytes, turn.out, self.db, frame),
         }
         self.bounded()
+    }
+
+    /// A RESTORE carries a value in the primary's own format, which a replica may be too old for; it would drop it and go on.
+    pub(super) fn check_restore(&mut self, frames: &Frames<'_>, frame: &Frame, index: usize) -> Result<(), Fault> {
+        let payload = frames.args(frame, &mut self.spans).get(3).unwrap_or(&[]);
+        // The version stands before the eight bytes of the checksum.
+        let version = payload.last_chunk::<10>().map_or(0, |foot| u32::from(u16::from_le_bytes([foot[0], foot[1]])));
+        if version <= self.bounds.restore_version_max || self.answers.get(index) == Fate::Drop {
+            return Ok(());
+        }
+        Err(Fault::new(
+            Party::Upstream,
+            format!(
+                "RESTORE {} with a payload of RDB version {version}: replicas of this view were promised at most {}",
+                printable(frames.span(frame.key)),
+                self.bounds.restore_version_max
+            ),
+        ))
     }
 
     /// `true` if the frame's expiry was relative; its absolute form is in the scratch buffer then.

@@ -156,7 +156,9 @@ impl Projection {
     }
 
     fn passes(&self, turn: &mut Turn<'_, '_>, command: u16, subject: &[u8], size: u32) -> Result<bool, Fault> {
-        let Some(pipeline) = turn.pipeline.as_deref_mut().filter(|_| self.traits.decides_frames) else { return Ok(true) };
+        let Some(pipeline) = turn.pipeline.as_deref_mut().filter(|_| self.traits.decides_frames) else {
+            return Ok(true);
+        };
         let mut keep = Vec::new();
         pipeline.frames(&FrameBatch::single(self.db, command, subject, size), &mut keep)?;
         Ok(keep.first() == Some(&true))

@@ -1,5 +1,7 @@
 //! Commands with keys.
 
+use sluicegate_core::resp::write_command;
+
 use crate::support::{Rules, Setup, frames};
 
 #[test]
@@ -18,6 +20,21 @@ fn single_keys_are_kept_dropped_and_renamed() {
         ("XADD r:s 1-1 f v | XADD x:s 1-1 f v", "SELECT 0 | XADD R:s 1-1 f v"),
         ("\\n | SET a 1 | \\n", "SELECT 0 | SET a 1"),
     ]);
+}
+
+#[test]
+fn a_payload_that_replicas_may_be_too_old_for_halts_unless_it_is_dropped() {
+    let restore = |key: &[u8], version: u8| {
+        let mut frame = Vec::new();
+        let payload = [&b"\0\x01v"[..], &[version, 0], &[9; 8]].concat();
+        write_command(&mut frame, &[b"RESTORE", key, b"0", &payload]);
+        frame
+    };
+    let (out, fault) = Setup::rules().run(&restore(b"a", 11), 4096);
+    assert!(fault.is_none() && out.ends_with(&restore(b"a", 11)));
+    assert_eq!(Setup::rules().run(&restore(b"x:a", 80), 4096), (Vec::new(), None));
+    let (out, fault) = Setup::rules().run(&restore(b"a", 80), 4096);
+    assert!(out.is_empty() && fault.is_some_and(|fault| fault.what.contains("RDB version 80")));
 }
 
 #[test]

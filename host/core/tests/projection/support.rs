@@ -89,7 +89,7 @@ impl Setup {
     /// Runs `stream` cut into chunks of `size` bytes: what came out, and the fault that ended it.
     pub(crate) fn run(&self, stream: &[u8], size: usize) -> (Vec<u8>, Option<Fault>) {
         let table = Arc::new(Table::builtin());
-        let bounds = Bounds { transaction_bytes_max: self.transaction, args_max: 1024 };
+        let bounds = Bounds { transaction_bytes_max: self.transaction, args_max: 1024, restore_version_max: 11 };
         let mut rules = self.rules;
         let pipeline = rules.as_ref().map(|rules| rules as &dyn Pipeline);
         let mut projection = Projection::new(table.clone(), pipeline, self.relative, bounds, self.db);

@@ -26,6 +26,8 @@ struct Link {
     stream: TcpStream,
     readable: bool,
     writable: bool,
+    /// The peer will send no more: the end comes behind what is still to be read, without an event of its own.
+    hung_up: bool,
 }
 
 /// What a read gave.
@@ -66,7 +68,7 @@ impl Links {
         let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(30));
         socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
         registry.register(&mut stream, Token(LINKS + id.0 as usize), Interest::READABLE | Interest::WRITABLE)?;
-        self.links.insert(id, Link { stream, readable: true, writable: true });
+        self.links.insert(id, Link { stream, readable: true, writable: true, hung_up: false });
         Ok(id)
     }
 
@@ -79,7 +81,8 @@ impl Links {
 
     pub(super) fn ready(&mut self, link: LinkId, event: &Event) {
         if let Some(link) = self.links.get_mut(&link) {
-            link.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+            link.hung_up |= event.is_read_closed() || event.is_error();
+            link.readable |= event.is_readable() || link.hung_up;
             link.writable |= event.is_writable() || event.is_write_closed() || event.is_error();
         }
     }
@@ -105,7 +108,7 @@ impl Links {
             Ok(0) => Read::Closed("the peer closed it".into()),
             Ok(read) => {
                 // A read that fills less than it could has emptied the socket; what comes later is a new event.
-                link.readable = read == self.buffer.capacity();
+                link.readable = link.hung_up || read == self.buffer.capacity();
                 Read::Bytes(self.take_buffer(read))
             }
             Err(Errno::AGAIN) => {

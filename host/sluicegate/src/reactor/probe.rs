@@ -67,7 +67,8 @@ mod tests {
     #[test]
     fn the_family_decides_which_version_counts() {
         let redis = "$9\r\n# Server\r\nredis_version:7.0.15\r\nos:Linux\r\nprocess_id:1\r\n";
-        let valkey = "$9\r\n# Server\r\nredis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:9.1.2\r\nprocess_id:1\r\n";
+        let valkey =
+            "$9\r\n# Server\r\nredis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:9.1.2\r\nprocess_id:1\r\n";
         assert_eq!(version(redis), Some(ServerVersion { family: Family::Redis, major: 7, minor: 0 }));
         assert_eq!(version(valkey), Some(ServerVersion { family: Family::Valkey, major: 9, minor: 1 }));
         assert_eq!(version(&redis[..30]), None, "half a reply may still hide the family");

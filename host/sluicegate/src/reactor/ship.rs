@@ -206,7 +206,13 @@ fn rewrite(
     })?;
     rewriter.finish().map_err(broken)?;
     let stats = rewriter.stats();
-    tracing::debug!(event = "ship", kept = stats.kept, dropped = stats.dropped, renamed = stats.renamed, "snapshot rewritten");
+    tracing::debug!(
+        event = "ship",
+        kept = stats.kept,
+        dropped = stats.dropped,
+        renamed = stats.renamed,
+        "snapshot rewritten"
+    );
     Ok(())
 }
 

@@ -2,7 +2,6 @@
 
 use super::{Primary, Talk};
 use crate::sim::rdb;
-use crate::sim::truth::Id;
 use crate::sim::wire::{self, Said};
 
 impl Primary {

@@ -1,6 +1,8 @@
 //! How a world ends: the faults stop, everything becomes well, and the last history is told once more.
 
-use sluicegate_core::upstream::Phase;
+use sluicegate_core::contract::Input;
+use sluicegate_core::replica::Phase;
+use sluicegate_core::upstream;
 use sluicegate_core::view::State;
 
 use super::World;
@@ -37,10 +39,38 @@ impl World {
             .map_or(Ok(()), |what| Err(format!("not well {HEALED_WITHIN_MS} ms after the faults stopped: {what}")))
     }
 
+    /// The operator ends the program: those who stream get what is there.
+    pub(super) fn shut_down(&mut self) -> Result<(), String> {
+        let floor = self.settings.upstream.backoff_min_ms;
+        if self.report.dials * floor > self.now + 2000 {
+            return Err(format!("{} attempts to reach the primary in {} ms", self.report.dials, self.now));
+        }
+        self.write();
+        self.primary_speaks()?;
+        let machine = &self.shell.machine;
+        let streaming = machine.replicas().filter(|(_, replica)| replica.phase == Phase::Streaming);
+        let due = streaming.map(|(link, replica)| (*link, machine.views()[replica.view].backlog().end()));
+        let due: Vec<_> = due.collect();
+        self.shell.tell(Input::Shutdown);
+        self.look()?;
+        for _ in 0..5000 {
+            self.step(false)?;
+            if self.shell.machine.is_drained() {
+                let short = due.iter().find(|(link, end)| {
+                    let Some(down) = self.downs.get(link) else { return true };
+                    self.replicas[down.replica].read() + (down.to_replica.len() as u64) < *end
+                });
+                return short
+                    .map_or(Ok(()), |(link, end)| Err(format!("drained, but link {} has not got {end}", link.0)));
+            }
+        }
+        Err("the machine is not drained long after it was told to stop".into())
+    }
+
     /// What is not well, if anything.
     pub(super) fn ails(&self) -> Option<String> {
         let machine = &self.shell.machine;
-        if machine.upstream_phase() != Phase::Streaming || !self.primary.is_calm() {
+        if machine.upstream_phase() != upstream::Phase::Streaming || !self.primary.is_calm() {
             return Some(format!("the link to the primary is {:?}", machine.upstream_phase()));
         }
         for (number, replica) in self.replicas.iter().enumerate() {
@@ -63,7 +93,7 @@ impl World {
         let history = &self.primary.truth.histories[&id];
         let Some((_, data)) = history.at(offset) else { return Ok(()) };
         let snapshot = rdb::snapshot(data, self.primary.manners.version, (&id, offset), 0, &mut self.rng.fork());
-        let recording = Recording { id: &id, offset, snapshot, stream: history.from(offset) };
+        let recording = Recording { id: &id, offset, snapshot, stream: history.behind(offset) };
         let mut rng = self.rng.fork();
         let once = replay::views(&self.settings, &self.lenses, &recording, &mut rng);
         rng.generous = !rng.generous;

@@ -16,12 +16,12 @@ impl World {
         match self.rng.below(18) {
             0..=3 => {
                 self.tell("the link to the primary is cut".into());
-                self.from_primary()?;
+                self.primary_speaks()?;
                 self.lose_primary("connection reset");
             }
             4..=7 => {
                 self.tell(format!("link {} is cut", link.0));
-                self.to_replica(link)?;
+                self.replica_hears(link)?;
                 self.lose_replica(link, false);
             }
             8 | 9 => self.downs.get_mut(&link).into_iter().for_each(|down| down.stalled_until = self.now + long),
@@ -67,18 +67,23 @@ impl World {
     /// The primary dies in the middle of a transaction, and its heir never had it.
     pub(super) fn tear_transaction(&mut self) -> Result<(), String> {
         while self.up.is_some() && !self.primary.is_calm() && self.rng.permille(990) {
-            self.from_primary()?;
-            self.to_primary()?;
+            self.primary_speaks()?;
+            self.primary_hears()?;
         }
         let unit = self.workload.transaction(&self.primary.data);
         self.primary.write(&unit, true);
-        for _ in 0..1 + self.rng.below(6) {
-            self.from_primary()?;
+        let link = self.up.as_ref().map_or(0, |up| up.link.0);
+        let waiting = self.primary.followers.get(&link).map_or(0, |follower| follower.out.len());
+        if waiting > 1 {
+            let n = 1 + self.rng.below(waiting - 1);
+            self.deliver(LinkId(link), n);
         }
         self.lose_primary("connection reset");
         let event = self.primary.fail_over(1, self.plant == Some(Kind::UpstreamForks));
         self.tell(format!("in the middle of a transaction: {event}"));
-        self.write();
+        for _ in 0..self.rng.below(8) {
+            self.write();
+        }
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use super::{Down, World};
 use crate::sim::replica::{Event, Question, Replica};
 
 impl World {
-    pub(super) fn from_primary(&mut self) -> Result<(), String> {
+    pub(super) fn primary_speaks(&mut self) -> Result<(), String> {
         let Some(up) = self.up.as_ref().filter(|up| up.stalled_until <= self.now) else { return Ok(()) };
         let link = up.link;
         let Some(follower) = self.primary.followers.get_mut(&link.0) else { return Ok(()) };
@@ -22,13 +22,20 @@ impl World {
         }
         if self.shell.machine.wants_read(link) {
             let n = self.rng.portion(follower.out.len());
-            let bytes: Vec<u8> = follower.out.drain(..n).collect();
-            self.shell.tell(Input::Bytes(link, Bytes::from(bytes)));
+            self.deliver(link, n);
         }
         Ok(())
     }
 
-    pub(super) fn to_primary(&mut self) -> Result<(), String> {
+    /// The next `n` bytes of the primary reach the proxy.
+    pub(super) fn deliver(&mut self, link: LinkId, n: usize) {
+        if let Some(follower) = self.primary.followers.get_mut(&link.0) {
+            let bytes: Vec<u8> = follower.out.drain(..n).collect();
+            self.shell.tell(Input::Bytes(link, Bytes::from(bytes)));
+        }
+    }
+
+    pub(super) fn primary_hears(&mut self) -> Result<(), String> {
         let Some(up) = self.up.as_mut().filter(|up| up.stalled_until <= self.now) else { return Ok(()) };
         if let Some(outbox) = self.shell.machine.outbox(up.link) {
             let mut bytes = outbox.take();
@@ -65,7 +72,19 @@ impl World {
             0..=2 => Question::Future,
             3..=5 => Question::Foreign,
             6 => Question::Everything,
+            7..=9 => Question::Beyond(self.rng.within(2..40)),
+            10..=15 => Question::Beyond(1),
             _ => Question::Honest,
+        };
+        // Around the edge of the second id: the place behind which an old name is not good any more.
+        let second = self.shell.machine.views()[self.replicas[replica].view].history().second;
+        let question = match second {
+            Some((id, limit)) if self.trouble > 0 && self.replicas[replica].id.as_deref() == Some(id.as_str()) => {
+                let edge = self.rng.within(0..3);
+                let beyond = limit.saturating_sub(self.replicas[replica].applied + edge);
+                if beyond > 0 && self.rng.permille(300) { Question::Beyond(beyond) } else { question }
+            }
+            _ => question,
         };
         let link = self.link();
         let mut to_proxy = VecDeque::new();
@@ -84,15 +103,15 @@ impl World {
             self.write_to_replica(link)?;
         }
         if self.rng.permille(700) {
-            self.to_replica(link)?;
+            self.replica_hears(link)?;
         }
         if self.rng.permille(700) {
-            self.from_replica(link);
+            self.replica_speaks(link);
         }
         Ok(())
     }
 
-    pub(super) fn from_replica(&mut self, link: LinkId) {
+    pub(super) fn replica_speaks(&mut self, link: LinkId) {
         let Some(down) = self.downs.get_mut(&link).filter(|down| down.stalled_until <= self.now && !down.closed) else {
             return;
         };
@@ -132,7 +151,7 @@ impl World {
         self.checker.bytes(link, replica.view, &bytes)
     }
 
-    pub(super) fn to_replica(&mut self, link: LinkId) -> Result<(), String> {
+    pub(super) fn replica_hears(&mut self, link: LinkId) -> Result<(), String> {
         let Some(down) = self.downs.get_mut(&link).filter(|down| down.stalled_until <= self.now) else { return Ok(()) };
         let n = self.rng.portion(down.to_replica.len());
         let number = down.replica;

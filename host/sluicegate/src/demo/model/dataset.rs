@@ -7,8 +7,9 @@ use std::net::TcpStream;
 use sluicegate_core::rdb::{Family, Part, RdbError, Sink, Walker, write};
 use sluicegate_core::resp::write_command;
 
-/// The snapshot format that every server since 5.0 loads.
-const RDB_VERSION: u32 = 9;
+/// The snapshot format of Redis 7.0, as which the model presents itself: since then expiries in the stream are absolute, so
+/// that the proxy can relay it as it is.
+const RDB_VERSION: u32 = 10;
 /// A made-up history; nobody else's will be the same.
 const HISTORY: &str = "5d0c3f1e8a7b42966d1f0e9c8b7a695847362514";
 
@@ -91,7 +92,7 @@ impl Dataset {
     fn snapshot(&self) -> Vec<u8> {
         let mut out = Vec::new();
         write::write_magic(&mut out, Family::Redis, RDB_VERSION);
-        write::write_aux(&mut out, b"redis-ver", b"5.0.0");
+        write::write_aux(&mut out, b"redis-ver", b"7.0.0");
         write::write_aux(&mut out, b"repl-stream-db", b"0");
         write::write_select(&mut out, 0);
         for (key, value) in &self.keys {
