@@ -88,7 +88,7 @@ impl Contender for Core {
         let bounds = Bounds {
             transaction_bytes_max: limits::TRANSACTION_BYTES_MAX,
             args_max: limits::FRAME_ARGS_MAX,
-            restore_version_max: u32::MAX,
+            restore_version_max: 12,
         };
         let mut scanner = Scanner::new(self.table.clone(), 0, limits::FRAME_BYTES_MAX);
         let mut projection = Projection::new(self.table.clone(), Some(&*self.pipeline), false, bounds, 0);

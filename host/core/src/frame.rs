@@ -98,8 +98,25 @@ enum Scan {
 type Wrong = (usize, &'static str);
 
 /// Reads `<digits>\r\n` at `at`: the number and the place behind it.
-#[inline]
+#[inline(always)]
 fn number(bytes: &[u8], at: usize) -> Result<Option<(u64, usize)>, Wrong> {
+    // Nearly every length has one to three digits: these are read at once.
+    if let Some(head) = bytes.get(at..).and_then(<[u8]>::first_chunk::<5>) {
+        let digit = |byte: u8| u64::from(byte - b'0');
+        match *head {
+            [a @ b'0'..=b'9', b'\r', b'\n', ..] => return Ok(Some((digit(a), at + 3))),
+            [a @ b'0'..=b'9', b @ b'0'..=b'9', b'\r', b'\n', _] => return Ok(Some((digit(a) * 10 + digit(b), at + 4))),
+            [a @ b'0'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', b'\r', b'\n'] => {
+                return Ok(Some((digit(a) * 100 + digit(b) * 10 + digit(c), at + 5)));
+            }
+            _ => {}
+        }
+    }
+    any_number(bytes, at)
+}
+
+#[cold]
+fn any_number(bytes: &[u8], at: usize) -> Result<Option<(u64, usize)>, Wrong> {
     let mut n = 0u64;
     let mut i = at;
     loop {
