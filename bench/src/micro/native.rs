@@ -164,11 +164,8 @@ fn number(bytes: &[u8], at: &mut usize, kind: u8) -> Option<usize> {
         return None;
     }
     let (mut n, mut i) = (0, *at + 1);
-    loop {
-        match *bytes.get(i)? {
-            digit @ b'0'..=b'9' => n = n * 10 + usize::from(digit - b'0'),
-            _ => break,
-        }
+    while let digit @ b'0'..=b'9' = *bytes.get(i)? {
+        n = n * 10 + usize::from(digit - b'0');
         i += 1;
     }
     bytes.get(i + 1)?;

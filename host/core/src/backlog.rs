@@ -96,6 +96,7 @@ impl Backlog {
             }
             break;
         }
+        self.large = self.large.filter(|&(end, _)| end <= offset);
         self.end = self.end.min(offset);
     }
 

@@ -219,7 +219,8 @@ impl Machine {
         if self.up_link != Some(link) {
             return true;
         }
-        self.upstream.phase() != upstream::Phase::Verifying
+        !self.stopping
+            && self.upstream.phase() != upstream::Phase::Verifying
             && self.arriving.as_ref().is_none_or(|arriving| arriving.unwritten < limits::SPOOL_UNWRITTEN_BYTES_MAX)
     }
 
@@ -277,7 +278,7 @@ impl Machine {
     pub fn next_wakeup(&self) -> u64 {
         let tick = self.ticked + clock::TICK_MS;
         match self.upstream.phase() {
-            upstream::Phase::Idle(at) => tick.min(at.max(self.now.mono_ms)),
+            upstream::Phase::Idle(at) if !self.stopping => tick.min(at.max(self.now.mono_ms)),
             _ => tick,
         }
     }

@@ -117,7 +117,7 @@ impl Replica {
 
     /// Its address as its primary would list it: announced address and port.
     pub fn address(&self) -> (&str, u16) {
-        let peer_ip = self.peer.rsplit_once(':').map_or(self.peer.as_str(), |(ip, _)| ip);
+        let peer_ip = self.peer.rsplit_once(':').map_or(self.peer.as_str(), |(ip, _)| ip.trim_matches(['[', ']']));
         (self.ip.as_deref().unwrap_or(peer_ip), self.port.unwrap_or(0))
     }
 

@@ -324,7 +324,7 @@ impl Upstream {
     fn introduced(&mut self, line: &[u8]) -> Result<Option<Heard>, Fault> {
         match self.steps.pop_front() {
             Some(Step::Auth) if line.starts_with(b"-") => {
-                Err(Fault::new(Party::Operator, format!("the primary refused the credentials: {}", printable(line))))
+                Err(Fault::new(Party::Operator, format!("the primary refused the credentials: {}", first_word(line))))
             }
             _ if line.starts_with(b"-NOAUTH") => Err(Fault::new(
                 Party::Operator,
@@ -394,6 +394,11 @@ impl Upstream {
             self.phase = Phase::Verifying;
         }
     }
+}
+
+/// The kind of an error, without its text: that of a refused AUTH may repeat the password.
+fn first_word(line: &[u8]) -> String {
+    printable(line.split(|&byte| byte == b' ').next().unwrap_or(&[]))
 }
 
 fn refusal(asked: &str, line: &[u8]) -> Fault {

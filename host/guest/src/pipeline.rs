@@ -158,7 +158,10 @@ impl Work {
             _ => match member.rename(batch.db, asked)? {
                 Answer::Plugin(edits) => edits,
                 Answer::KeepAll => return Ok(()),
-                Answer::DropAll => return Ok(self.drop_asked(partial, batch, answers)),
+                Answer::DropAll => {
+                    self.drop_asked(partial, batch, answers);
+                    return Ok(());
+                }
             },
         };
         if partial {
@@ -173,7 +176,10 @@ impl Work {
         let back = match member.original(batch.db, next.view())? {
             Answer::Plugin(back) => back,
             Answer::KeepAll => return Ok(()),
-            Answer::DropAll => return Ok(self.drop_asked(false, batch, answers)),
+            Answer::DropAll => {
+                self.drop_asked(false, batch, answers);
+                return Ok(());
+            }
         };
         taken_back.edit(next.view(), &back).map_err(|what| member.halt(what))?;
         if taken_back.keys != keys.keys || taken_back.offsets != keys.offsets {

@@ -176,7 +176,7 @@ impl Exports {
     fn find(plugin: &str, component: &Component) -> Result<Self, LoadError> {
         // Look-up follows the rules of versions: 0.1.0 finds 0.1.x.
         let find = |interface: &str, function: &str| {
-            let interface = component.get_export_index(None, &format!("sluicegate:plugin/{interface}@0.1.0"))?;
+            let interface = component.get_export_index(None, format!("sluicegate:plugin/{interface}@0.1.0"))?;
             component.get_export_index(Some(&interface), function)
         };
         let (Some(describe), Some(init)) = (find("lifecycle", "describe"), find("lifecycle", "init")) else {

@@ -195,6 +195,7 @@ impl Reactor {
         self.obey();
         let wrote = self.write();
         // What was written made room.
+        self.ships.feed(&mut self.machine, self.clock.now());
         self.machine.pump();
         self.obey();
         wrote || self.links.has_work(&mut self.machine)
@@ -288,7 +289,8 @@ impl Reactor {
                     Err(error) => tracing::warn!(event = "accept-failed", "{peer} is turned away: {error}"),
                 },
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => {
+                }
                 Err(error) => {
                     tracing::warn!(event = "accept-failed", "cannot accept a link: {error}");
                     return;

@@ -81,11 +81,15 @@ impl Machine {
                     overdue.push((*link, "no authentication within the handshake's time"));
                 }
                 Phase::Shipping | Phase::Loading | Phase::Streaming | Phase::Leaving
-                    if stuck > stalled_ms && !replica.outbox.is_empty() =>
+                    // One that loads a snapshot reads nothing for a while, but says that it is there.
+                    if stuck.min(silent) > stalled_ms && !replica.outbox.is_empty() =>
                 {
                     overdue.push((*link, "it takes no byte of what waits for it"));
                 }
-                Phase::Loading | Phase::Streaming if silent > limits::LINK_TIMEOUT_MS => {
+                Phase::Loading | Phase::Streaming
+                    if silent > limits::LINK_TIMEOUT_MS
+                        && (replica.outbox.is_empty() || stuck > limits::LINK_TIMEOUT_MS) =>
+                {
                     overdue.push((*link, "nothing was heard of it, not even an acknowledgement"));
                 }
                 _ => {}

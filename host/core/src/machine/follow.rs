@@ -248,6 +248,7 @@ impl Machine {
             return self.upstream_failed(&fault);
         }
         self.promised = None;
+        self.last_fresh = self.last_fresh.map(|_| self.now.mono_ms);
         self.outputs.push_back(Output::SpoolKeep(id));
         self.note_synced(&arriving, summary);
         self.begin_segment(history, offset, summary);

@@ -154,6 +154,8 @@ impl Machine {
             return self.close(link);
         }
         let ms = self.now.mono_ms.saturating_sub(replica.since).max(1);
+        // It had nothing to say while it was being sent to.
+        replica.last_heard = self.now.mono_ms;
         match replica.mark.take() {
             Some(mark) => {
                 replica.outbox.push_copy(&mark);

@@ -248,19 +248,11 @@ impl Projection {
     /// A RESTORE carries a value in the primary's own format, which a replica may be too old for; it would drop it and go on.
     pub(super) fn check_restore(&mut self, frames: &Frames<'_>, frame: &Frame, index: usize) -> Result<(), Fault> {
         let payload = frames.args(frame, &mut self.spans).get(3).unwrap_or(&[]);
-        // The version stands before the eight bytes of the checksum.
-        let version = payload.last_chunk::<10>().map_or(0, |foot| u32::from(u16::from_le_bytes([foot[0], foot[1]])));
-        if version <= self.bounds.restore_version_max || self.answers.get(index) == Fate::Drop {
+        if self.answers.get(index) == Fate::Drop {
             return Ok(());
         }
-        Err(Fault::new(
-            Party::Upstream,
-            format!(
-                "RESTORE {} with a payload of RDB version {version}: replicas of this view were promised at most {}",
-                printable(frames.span(frame.key)),
-                self.bounds.restore_version_max
-            ),
-        ))
+        let what = format!("RESTORE {}", printable(frames.span(frame.key)));
+        check_payload(&what, payload, self.bounds.restore_version_max)
     }
 
     /// `true` if the frame's expiry was relative; its absolute form is in the scratch buffer then.
@@ -307,4 +299,17 @@ fn named<'a>(answers: &'a Answers, index: usize, key: &'a [u8]) -> &'a [u8] {
         Fate::Rename(name) => name,
         _ => key,
     }
+}
+
+/// Whether every replica of a view can load a dump: its version is at most the one that they were let in with.
+pub(super) fn check_payload(what: &str, payload: &[u8], most: u32) -> Result<(), Fault> {
+    // The version stands before the eight bytes of the checksum.
+    let version = payload.last_chunk::<10>().map_or(0, |foot| u32::from(u16::from_le_bytes([foot[0], foot[1]])));
+    if version <= most {
+        return Ok(());
+    }
+    Err(Fault::new(
+        Party::Upstream,
+        format!("{what} with a payload of RDB version {version}: replicas of this view were promised at most {most}"),
+    ))
 }

@@ -3,6 +3,7 @@
 use alloc::format;
 use alloc::vec::Vec;
 
+use super::keyed::check_payload;
 use super::{Projection, Turn, arity, selected};
 use crate::command::{Class, CommandId, Service};
 use crate::fault::{Fault, Party};
@@ -102,13 +103,16 @@ impl Projection {
 
     /// FUNCTION LOAD, DELETE, FLUSH, RESTORE: plugins are asked by the library's name alone.
     fn function(&mut self, turn: &mut Turn<'_, '_>, frame: &Frame) -> Result<(), Fault> {
+        let mut spans = Vec::new();
+        let frames = turn.frames;
+        let args = frames.args(frame, &mut spans);
+        if args.is(1, "restore") {
+            check_payload("FUNCTION RESTORE", args.get(2).unwrap_or(&[]), self.bounds.restore_version_max)?;
+        }
         if !self.traits.decides_frames {
             self.keep_anywhere(turn, frame);
             return Ok(());
         }
-        let mut spans = Vec::new();
-        let frames = turn.frames;
-        let args = frames.args(frame, &mut spans);
         let passes = match args.get(1).map(<[u8]>::to_ascii_lowercase).as_deref() {
             Some(b"load") => {
                 let source = args.len().checked_sub(1).and_then(|last| args.get(last)).unwrap_or(&[]);

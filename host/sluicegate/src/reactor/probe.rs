@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sluicegate_core::contract::LinkId;
 use sluicegate_core::limits;
@@ -32,9 +32,11 @@ fn ask(ip: &str, port: u16) -> Option<ServerVersion> {
     let mut stream = TcpStream::connect_timeout(&address, patience).ok()?;
     stream.set_read_timeout(Some(patience)).ok()?;
     stream.write_all(b"*2\r\n$4\r\nINFO\r\n$6\r\nserver\r\n").ok()?;
+    stream.set_write_timeout(Some(patience)).ok()?;
+    let until = Instant::now() + patience;
     let mut reply = Vec::new();
     let mut chunk = [0; 4096];
-    while reply.len() < REPLY_BYTES_MAX {
+    while reply.len() < REPLY_BYTES_MAX && Instant::now() < until {
         let read = stream.read(&mut chunk).ok().filter(|&read| read > 0)?;
         reply.extend_from_slice(&chunk[..read]);
         // The reply's own length is not needed: the fields looked for stand at its beginning.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::{Arc, Weak};
 use std::thread;
 
 use bytes::Bytes;
@@ -34,7 +34,13 @@ pub(super) struct Ships {
     dir: PathBuf,
     plugins: Arc<Plugins>,
     reports: Reports,
-    under_way: BTreeMap<LinkId, Receiver<Cargo>>,
+    under_way: BTreeMap<LinkId, Voyage>,
+}
+
+/// What is known of a ship here. Dropped, it calls the ship back.
+struct Voyage {
+    cargo: Receiver<Cargo>,
+    _wanted: Arc<()>,
 }
 
 impl Ships {
@@ -45,7 +51,8 @@ impl Ships {
     /// A ship leaves.
     pub(super) fn start(&mut self, order: ShipOrder) {
         let (sender, receiver) = sync_channel(PIECES_WAITING);
-        let hold = Hold { sender, reports: self.reports.clone() };
+        let wanted = Arc::new(());
+        let hold = Hold { sender, reports: self.reports.clone(), wanted: Arc::downgrade(&wanted) };
         let (dir, plugins) = (self.dir.clone(), self.plugins.clone());
         let link = order.link;
         // Opened here, so that a newer snapshot may replace the file meanwhile.
@@ -62,19 +69,19 @@ impl Ships {
         if let Err(error) = thread {
             tracing::error!(event = "ship", "no thread for a snapshot: {error}");
         }
-        self.under_way.insert(link, receiver);
+        self.under_way.insert(link, Voyage { cargo: receiver, _wanted: wanted });
     }
 
-    /// Nobody waits for it any more: the thread notices when it hands over its next piece.
+    /// Nobody waits for it any more: the thread notices at its next piece.
     pub(super) fn cancel(&mut self, link: LinkId) {
         self.under_way.remove(&link);
     }
 
     /// Gives replicas what has been made, as far as they have room.
     pub(super) fn feed(&mut self, machine: &mut Machine, now: Now) {
-        self.under_way.retain(|&link, receiver| {
+        self.under_way.retain(|&link, voyage| {
             while machine.ship_room(link) > 0 {
-                let input = match receiver.try_recv() {
+                let input = match voyage.cargo.try_recv() {
                     Ok(Cargo::Length(length)) => Input::ShipLength(link, length),
                     Ok(Cargo::Bytes(bytes)) => Input::ShipBytes(link, bytes),
                     Ok(Cargo::End(outcome)) => {
@@ -125,9 +132,15 @@ fn own(what: String) -> Stop {
 struct Hold {
     sender: SyncSender<Cargo>,
     reports: Reports,
+    wanted: Weak<()>,
 }
 
 impl Hold {
+    /// Whether somebody still waits for the ship: asked for each piece that is read, since a view may keep nothing of it.
+    fn check_wanted(&self) -> Result<(), Stop> {
+        if self.wanted.strong_count() > 0 { Ok(()) } else { Err(Stop::Cancelled) }
+    }
+
     fn load(&self, cargo: Cargo) -> Result<(), Stop> {
         self.sender.send(cargo).map_err(|_| Stop::Cancelled)?;
         self.reports.wake();
@@ -143,11 +156,11 @@ fn sail(order: &ShipOrder, file: File, dir: &Path, plugins: &Plugins, hold: &Hol
     let pipeline = pipeline.map_err(|error| Stop::Fault(Fault::new(Party::Plugin, error.to_string())))?;
     let mut pipeline = pipeline.unwrap_or_else(|| Box::new(KeepAll));
     match order.framing {
-        ShipFraming::Stream => rewrite(head, file, &mut *pipeline, |made| hold.load(Cargo::Bytes(made.into()))),
+        ShipFraming::Stream => rewrite(head, file, &mut *pipeline, hold, |made| hold.load(Cargo::Bytes(made.into()))),
         ShipFraming::Length => {
             let made = Prepared::new(dir, order.link)?;
             let mut out = &made.file;
-            rewrite(head, file, &mut *pipeline, |bytes| {
+            rewrite(head, file, &mut *pipeline, hold, |bytes| {
                 out.write_all(&bytes).map_err(|error| own(format!("cannot write a view's snapshot: {error}")))
             })?;
             let length = out.stream_position().and_then(|length| out.seek(SeekFrom::Start(0)).map(|_| length));
@@ -196,10 +209,12 @@ fn rewrite(
     head: &Head,
     file: File,
     pipeline: &mut dyn Pipeline,
+    hold: &Hold,
     mut give: impl FnMut(Vec<u8>) -> Result<(), Stop>,
 ) -> Result<(), Stop> {
     let mut rewriter = Rewriter::new(head.clone());
     each_piece(file, |piece| {
+        hold.check_wanted()?;
         let mut made = Vec::with_capacity(PIECE_BYTES);
         rewriter.push(piece, pipeline, &mut made).map_err(broken)?;
         if made.is_empty() { Ok(()) } else { give(made) }

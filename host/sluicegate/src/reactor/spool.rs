@@ -49,11 +49,13 @@ impl Spools {
         let (path, reports) = (path(&self.dir, id), self.reports.clone());
         let unable = self.reports.clone();
         let writer = thread::Builder::new().name("spool".into()).spawn(move || {
-            if let Some(outcome) = receive(&path, framing, &receiver, &reports) {
-                reports.send(Event::Spooled(id, outcome));
-            } else {
-                // The core has given the snapshot up.
+            let outcome = receive(&path, framing, &receiver, &reports);
+            if !matches!(outcome, Some(Ok(_))) {
+                // Broken, or given up by the core: nobody will read it, and a full disk needs the room.
                 let _ = fs::remove_file(&path);
+            }
+            if let Some(outcome) = outcome {
+                reports.send(Event::Spooled(id, outcome));
             }
         });
         if let Err(error) = writer {
@@ -87,13 +89,25 @@ impl Spools {
         let kept = kept.map(|id| path(&self.dir, id));
         for entry in fs::read_dir(&self.dir)? {
             let found = entry?.path();
-            let name = found.file_name().unwrap_or_default().to_string_lossy();
-            if name.starts_with("snapshot-") && name.ends_with(SUFFIX) && Some(&found) != kept.as_ref() {
-                fs::remove_file(&found)?;
+            if !is_ours(&found) || Some(&found) == kept.as_ref() {
+                continue;
+            }
+            match fs::remove_file(&found) {
+                // Another thread was faster.
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => {}
             }
         }
         Ok(())
     }
+}
+
+/// `snapshot-<n>.rdb` and `snapshot-for-link-<n>.rdb`; an operator's own files may lie beside them.
+fn is_ours(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let middle = name.strip_prefix("snapshot-").and_then(|name| name.strip_suffix(SUFFIX));
+    let number = middle.map(|middle| middle.strip_prefix("for-link-").unwrap_or(middle));
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 impl Drop for Spools {
