@@ -5,6 +5,7 @@
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -60,9 +61,12 @@ fn measure(kind: Kind, writes: usize) -> Result<Sample> {
     let direct = Sink::attach(address, &mut Names::default())?;
     let behind = Sink::attach(middle.address, &mut Names::default())?;
     middle.settle()?;
-    let direct = thread::spawn(move || receive(direct, epoch, writes));
-    let behind = thread::spawn(move || receive(behind, epoch, writes));
-    write(address, epoch, writes)?;
+    let (ready, both_ready) = channel();
+    let [direct, behind] = [direct, behind].map(|sink| {
+        let ready = ready.clone();
+        thread::spawn(move || receive(sink, epoch, writes, &ready))
+    });
+    write(address, epoch, writes, &both_ready)?;
     let joined =
         |sink: thread::JoinHandle<Result<Vec<Arrival>>>| sink.join().map_err(|_| anyhow!("a sink panicked"))?;
     let (direct, behind) = (joined(direct).context("the direct sink")?, joined(behind).context("the sink behind")?);
@@ -83,11 +87,16 @@ struct Arrival {
 }
 
 /// Writes at the set rate: every wake-up sends what is due, which is one or two writes.
-fn write(primary: SocketAddr, epoch: Instant, writes: usize) -> Result<()> {
+fn write(primary: SocketAddr, epoch: Instant, writes: usize, ready: &Receiver<()>) -> Result<()> {
     let mut stream = TcpStream::connect(primary)?;
     stream.set_nodelay(true)?;
     // Without replies the writer need not read, and nothing but the writes wakes the primary.
     stream.write_all(&wire::command(&[b"CLIENT", b"REPLY", b"OFF"]))?;
+    // A primary may hold the stream of a fresh replica back for most of a second.
+    stream.write_all(&wire::command(&[b"SET", b"user:ready", b"?"]))?;
+    for _ in 0..2 {
+        ready.recv_timeout(Duration::from_secs(30)).context("a sink gets no stream")?;
+    }
     let began = Instant::now();
     let mut written = 0;
     let mut out = Vec::new();
@@ -109,7 +118,7 @@ fn write(primary: SocketAddr, epoch: Instant, writes: usize) -> Result<()> {
 }
 
 /// Takes the stream up to the marker; every write must come, once and in order.
-fn receive(mut sink: Sink, epoch: Instant, writes: usize) -> Result<Vec<Arrival>> {
+fn receive(mut sink: Sink, epoch: Instant, writes: usize, ready: &Sender<()>) -> Result<Vec<Arrival>> {
     let mut arrivals: Vec<Arrival> = Vec::with_capacity(writes);
     let mut rest = Vec::new();
     sink.drain(|read| {
@@ -120,6 +129,7 @@ fn receive(mut sink: Sink, epoch: Instant, writes: usize) -> Result<Vec<Arrival>
             taken += frame.len;
             match frame.args[..] {
                 [_, b"end:marker", _] => ended = true,
+                [_, b"user:ready" | b"u:ready", _] => ready.send(())?,
                 [_, _, value] if value.len() == 62 => {
                     let number = resp::decimal(&value[..10]).context("a write without its number")?;
                     ensure!(number == arrivals.len() as u64, "write {number} came as number {}", arrivals.len());

@@ -9,8 +9,8 @@ use sluicegate_tests::tap::{Tap, Way};
 use sluicegate_tests::wait::{PATIENCE, wait_for};
 use sluicegate_tests::workload::{Workload, Writer};
 
-/// Cuts of each of the three links in one story; over the five pairs that makes 105.
-const CUTS_PER_LINK: u64 = 7;
+/// Cuts of each of the three links in one story: 102 in all.
+const CUTS_PER_LINK: u64 = 34;
 
 /// A primary, a direct replica of it, the proxy, and one replica of each view, with a tap on every link.
 struct Stage {

@@ -4,7 +4,7 @@
 //! * [`Rewriter`] makes a view's snapshot of the upstream's: it asks a pipeline about every key and passes, renames or drops
 //!   the entry. A value is never held, however large.
 //! * [`Walker`] is what both stand on: it knows the layout of every part, and so finds the end of each without a search.
-//! * [`write`] builds snapshots, [`functions`] reads and builds function dumps, [`can_load`] knows which server reads what.
+//! * [`mod@write`] builds snapshots, [`functions`] reads and builds function dumps, [`can_load`] knows which server reads what.
 //!
 //! Read are the formats REDIS 6 to 12 (servers 2.6 to 8.4, Valkey to 8.1) and VALKEY 80 (Valkey 9.0 and 9.1). Whatever is
 //! not known in these is refused: what cannot be measured cannot be skipped.

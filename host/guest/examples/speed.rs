@@ -63,7 +63,7 @@ fn measure(pipeline: &mut dyn Pipeline, keys: &[String]) -> f64 {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let room = Room::new(RoomSettings::default())?;
-    let load = |spec: PluginSpec| Ok::<_, sluicegate_guest::LoadError>(room.pipeline(&[Arc::new(room.load(spec)?)])?);
+    let load = |spec: PluginSpec| room.pipeline(&[Arc::new(room.load(spec)?)]);
     let filter = PluginSpec::new("filter", sluicegate_bundle::KEY_FILTER).set("allow", "user:*");
     let rename = PluginSpec::new("rename", sluicegate_bundle::KEY_RENAME).set("rule", "user:* => u:*");
     let name = |n: usize| if n.is_multiple_of(2) { "user" } else { "sess" };

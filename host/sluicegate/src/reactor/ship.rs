@@ -212,7 +212,7 @@ fn rewrite(
     hold: &Hold,
     mut give: impl FnMut(Vec<u8>) -> Result<(), Stop>,
 ) -> Result<(), Stop> {
-    let mut rewriter = Rewriter::new(head.clone());
+    let mut rewriter = Rewriter::new(*head);
     each_piece(file, |piece| {
         hold.check_wanted()?;
         let mut made = Vec::with_capacity(PIECE_BYTES);
