@@ -82,6 +82,8 @@ pub struct Replica {
     progress_mark: u64,
     /// Snapshot bytes given to the outbox.
     pub shipped: u64,
+    /// It has acknowledged something since it was last sent a snapshot.
+    pub loaded: bool,
     /// It was not yet told how its snapshot is framed: lone newlines keep it waiting.
     pub awaits_header: bool,
     /// What follows the snapshot that is being sent.
@@ -110,6 +112,7 @@ impl Replica {
             last_progress: now,
             progress_mark: 0,
             shipped: 0,
+            loaded: false,
             awaits_header: false,
             mark: None,
         }

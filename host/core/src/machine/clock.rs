@@ -82,7 +82,7 @@ impl Machine {
                 }
                 Phase::Shipping | Phase::Loading | Phase::Streaming | Phase::Leaving
                     // One that loads a snapshot reads nothing for a while, but says that it is there.
-                    if stuck.min(silent) > stalled_ms && !replica.outbox.is_empty() =>
+                    if stuck > stalled_ms && !replica.outbox.is_empty() && (replica.loaded || silent > stalled_ms) =>
                 {
                     overdue.push((*link, "it takes no byte of what waits for it"));
                 }

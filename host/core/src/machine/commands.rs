@@ -262,6 +262,7 @@ impl Machine {
         if replica.phase == Phase::Loading {
             replica.phase = Phase::Streaming;
         }
+        replica.loaded = true;
         if offset > replica.cursor {
             let text = format!(
                 "replica {} acknowledges offset {offset}, but was only sent bytes up to {}: not counted",
@@ -322,6 +323,7 @@ impl Machine {
         };
         replica.outbox.push_copy(answer.as_bytes());
         replica.phase = Phase::Streaming;
+        replica.loaded = true;
         (replica.cursor, replica.acked) = (held, held);
         self.stats.sync_partial_ok += 1;
         let behind = view.backlog().end() - held;

@@ -102,6 +102,7 @@ impl Machine {
         replica.acked = offset;
         replica.since = self.now.mono_ms;
         replica.shipped = 0;
+        replica.loaded = false;
         replica.mark = None;
         let head = (!view.relays()).then(|| Head { repl_id: *id.as_bytes(), repl_offset: offset, stream_db: 0 });
         let mut framing = ShipFraming::Stream;
