@@ -262,3 +262,37 @@ fn who_cannot_load_the_snapshot_is_refused_before_it_empties_itself() {
     rig.ask(valkey, "REPLCONF listening-port 7777 version 9.1.0");
     assert!(rig.ask(valkey, "PSYNC ? -1").starts_with("+FULLRESYNC"), "who says its version is not asked for it");
 }
+
+#[test]
+fn a_snapshot_that_takes_minutes_does_not_make_its_replica_overdue() {
+    let mut rig = Rig::relay();
+    rig.attach(A, 0);
+    rig.ships_itself = false;
+    let (replica, _) = rig.replica(0);
+    for _ in 0..180 {
+        rig.up(frame("PING"));
+        rig.wait(1000);
+    }
+    let order = rig.ships[0].clone();
+    rig.ship(&order);
+    rig.wait(1000);
+    assert!(!rig.closed.contains(&replica), "a replica that is being sent to has nothing to say");
+}
+
+#[test]
+fn a_replica_that_loads_for_minutes_is_not_stalled_but_one_that_has_loaded_can_be() {
+    let mut rig = Rig::relay();
+    rig.attach(A, 0);
+    let (replica, _) = rig.replica(0);
+    let minutes_without_reading = |rig: &mut Rig| {
+        for _ in 0..120 {
+            rig.up(frame("SET a 1"));
+            rig.send(replica, "\n");
+            rig.wait(1000);
+        }
+        rig.closed.contains(&replica)
+    };
+    assert!(!minutes_without_reading(&mut rig), "it says that it is there while it loads");
+    rig.send(replica, frame("REPLCONF ACK 0"));
+    assert!(minutes_without_reading(&mut rig), "it takes nothing although it has loaded");
+}
