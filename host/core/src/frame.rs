@@ -136,6 +136,31 @@ fn any_number(bytes: &[u8], at: usize) -> Result<Option<(u64, usize)>, Wrong> {
 }
 
 impl Cursor {
+    /// A frame that lies whole in `bytes` and has fewer than ten arguments: nearly all. `None` says nothing but "look closer".
+    #[inline(always)]
+    fn quick(bytes: &[u8]) -> Option<Self> {
+        let [b'*', argc @ b'1'..=b'9', b'\r', b'\n', ..] = bytes else { return None };
+        let mut cursor = Self { at: 4, argc: u32::from(argc - b'0'), ..Self::default() };
+        for arg in 0..cursor.argc {
+            if bytes.get(cursor.at) != Some(&b'$') {
+                return None;
+            }
+            let (len, start) = number(bytes, cursor.at + 1).ok()??;
+            let end = start.checked_add(usize::try_from(len).ok()?)?;
+            if bytes.get(end..)?.first_chunk::<2>() != Some(b"\r\n") {
+                return None;
+            }
+            let span = Span { start: start as u32, end: end as u32 };
+            match arg {
+                0 => cursor.name = span,
+                1 => (cursor.key_header, cursor.key) = (cursor.at as u32, span),
+                _ => {}
+            }
+            cursor.at = end + 2;
+        }
+        Some(cursor)
+    }
+
     /// Goes on with the scan; `bytes` begin at the frame's start and may go beyond its end.
     #[inline]
     fn scan(&mut self, bytes: &[u8], mut spans: Option<&mut Vec<Span>>) -> Result<Scan, Wrong> {
@@ -246,6 +271,7 @@ pub struct Scanner {
     cursor: Cursor,
     skip: Option<Skip>,
     frames: Vec<Frame>,
+    recent: Recent,
     whole: Bytes,
     /// Frames above this are not held.
     frame_bytes_max: usize,
@@ -263,6 +289,7 @@ impl Scanner {
             cursor: Cursor::default(),
             skip: None,
             frames: Vec::with_capacity(BATCH_FRAMES),
+            recent: Recent::default(),
             whole: Bytes::new(),
             frame_bytes_max: frame_bytes_max.min(u32::MAX as usize),
         }
@@ -301,6 +328,13 @@ impl Scanner {
         let first_offset = self.offset;
         while self.frames.len() < BATCH_FRAMES && self.at < self.chunk.len() {
             let rest = &self.chunk[self.at..];
+            if let Some(cursor) = Cursor::quick(rest).filter(|cursor| cursor.at <= self.frame_bytes_max) {
+                let command = self.recent.resolve(&self.table, &cursor, rest);
+                self.frames.push(frame(command, &cursor, self.at));
+                self.at += cursor.at;
+                self.offset += cursor.at as u64;
+                continue;
+            }
             let mut cursor = Cursor::default();
             match cursor.scan(rest, None) {
                 // What is too large must not depend on how the reads fell: also a frame that came whole is refused.
@@ -314,7 +348,7 @@ impl Scanner {
                     return Ok(Some(Scanned::Oversized { offset, bytes }));
                 }
                 Ok(Scan::Done) => {
-                    self.frames.push(frame(&self.table, &cursor, self.at, rest));
+                    self.frames.push(frame(resolve(&self.table, &cursor, rest), &cursor, self.at));
                     self.at += cursor.at;
                     self.offset += cursor.at as u64;
                 }
@@ -359,7 +393,8 @@ impl Scanner {
         let offset = self.frame_end();
         self.whole = self.partial.split().freeze();
         self.frames.clear();
-        self.frames.push(frame(&self.table, &self.cursor, 0, &self.whole));
+        let command = resolve(&self.table, &self.cursor, &self.whole);
+        self.frames.push(frame(command, &self.cursor, 0));
         self.cursor = Cursor::default();
         Ok(Some(Scanned::Frames(Frames { bytes: &self.whole, frames: &self.frames, offset })))
     }
@@ -422,16 +457,47 @@ impl Skip {
     }
 }
 
+/// The command that was looked up last. Streams say the same one again and again.
+#[derive(Debug, Default)]
+struct Recent {
+    /// Its name as it was written, at most eight bytes, and their number.
+    name: (u64, u32),
+    id: Option<CommandId>,
+}
+
+impl Recent {
+    #[inline(always)]
+    fn resolve(&mut self, table: &Table, cursor: &Cursor, bytes: &[u8]) -> Option<CommandId> {
+        let (start, len) = (cursor.name.start as usize, cursor.name.end - cursor.name.start);
+        let word = bytes.get(start..).and_then(<[u8]>::first_chunk::<8>).filter(|_| (1..=8).contains(&len));
+        let Some(word) = word else { return resolve(table, cursor, bytes) };
+        let name = (u64::from_le_bytes(*word) & (u64::MAX >> (64 - 8 * len)), len);
+        if self.name == name {
+            return self.id;
+        }
+        let id = resolve(table, cursor, bytes)?;
+        // Only where the name alone says which row it is.
+        if table.row(id).first_key_only {
+            (self.name, self.id) = (name, Some(id));
+        }
+        Some(id)
+    }
+}
+
 #[inline]
-fn frame(table: &Table, cursor: &Cursor, start: usize, bytes: &[u8]) -> Frame {
-    let shift = |span: Span| Span { start: span.start + start as u32, end: span.end + start as u32 };
+fn resolve(table: &Table, cursor: &Cursor, bytes: &[u8]) -> Option<CommandId> {
     let spans = [cursor.name, cursor.key];
-    let args = Args { frame: bytes, spans: spans.get(..cursor.argc.min(2) as usize).unwrap_or(&[]) };
+    table.resolve(Args { frame: bytes, spans: spans.get(..cursor.argc.min(2) as usize).unwrap_or(&[]) })
+}
+
+#[inline(always)]
+fn frame(command: Option<CommandId>, cursor: &Cursor, start: usize) -> Frame {
+    let shift = |span: Span| Span { start: span.start + start as u32, end: span.end + start as u32 };
     Frame {
         start: start as u32,
         end: (start + cursor.at) as u32,
         argc: cursor.argc,
-        command: table.resolve(args),
+        command,
         name: shift(cursor.name),
         key_header: cursor.key_header + start as u32,
         key: shift(cursor.key),
