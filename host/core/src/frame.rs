@@ -14,7 +14,7 @@ use crate::command::{CommandId, Table};
 use crate::resp::{Args, Span};
 
 /// Frames of one batch at most, so that what is known of them stays in the first-level cache.
-const BATCH_FRAMES: usize = 512;
+pub(crate) const BATCH_FRAMES: usize = 512;
 /// The most arguments that RESP servers take from a primary.
 const ARGS_MAX: u64 = i32::MAX as u64;
 /// A claimed bulk length above this is garbage, not a large value.
@@ -44,7 +44,7 @@ pub struct Frame {
 pub struct Frames<'a> {
     /// The buffer that the frames lie in.
     pub bytes: &'a Bytes,
-    /// The frames, in order and without a gap.
+    /// The frames, in order. Of Redis' and Valkey's stream they are all there is; kevy's have an envelope before each.
     pub frames: &'a [Frame],
     /// Offset before the first byte of `bytes`.
     pub offset: u64,
@@ -80,26 +80,31 @@ pub struct StreamError {
 
 /// Where the scan of an unfinished frame stands, relative to the frame's start.
 #[derive(Debug, Clone, Copy, Default)]
-struct Cursor {
-    at: usize,
-    argc: u32,
+pub(crate) struct Cursor {
+    /// How far it has been scanned; the frame's length once that is done.
+    pub(crate) at: usize,
+    /// How many arguments its header claims; 0 until that is read.
+    pub(crate) argc: u32,
     args_left: u32,
     name: Span,
     key_header: u32,
     key: Span,
 }
 
-enum Scan {
+/// How far a scan came.
+pub(crate) enum Scan {
+    /// The frame is whole.
     Done,
     /// At least this many bytes more are needed.
     More(u64),
 }
 
-type Wrong = (usize, &'static str);
+/// Where in the bytes something is wrong, and what.
+pub(crate) type Wrong = (usize, &'static str);
 
 /// Reads `<digits>\r\n` at `at`: the number and the place behind it.
 #[inline(always)]
-fn number(bytes: &[u8], at: usize) -> Result<Option<(u64, usize)>, Wrong> {
+pub(crate) fn number(bytes: &[u8], at: usize) -> Result<Option<(u64, usize)>, Wrong> {
     // Nearly every length has one to three digits: these are read at once.
     if let Some(head) = bytes.get(at..).and_then(<[u8]>::first_chunk::<5>) {
         let digit = |byte: u8| u64::from(byte - b'0');
@@ -138,7 +143,7 @@ fn any_number(bytes: &[u8], at: usize) -> Result<Option<(u64, usize)>, Wrong> {
 impl Cursor {
     /// A frame that lies whole in `bytes` and has fewer than ten arguments: nearly all. `None` says nothing but "look closer".
     #[inline(always)]
-    fn quick(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn quick(bytes: &[u8]) -> Option<Self> {
         let [b'*', argc @ b'1'..=b'9', b'\r', b'\n', ..] = bytes else { return None };
         let mut cursor = Self { at: 4, argc: u32::from(argc - b'0'), ..Self::default() };
         for arg in 0..cursor.argc {
@@ -163,7 +168,7 @@ impl Cursor {
 
     /// Goes on with the scan; `bytes` begin at the frame's start and may go beyond its end.
     #[inline]
-    fn scan(&mut self, bytes: &[u8], mut spans: Option<&mut Vec<Span>>) -> Result<Scan, Wrong> {
+    pub(crate) fn scan(&mut self, bytes: &[u8], mut spans: Option<&mut Vec<Span>>) -> Result<Scan, Wrong> {
         if self.argc == 0 {
             match self.open(bytes)? {
                 Scan::Done if self.argc == 0 => return Ok(Scan::Done),
@@ -459,7 +464,7 @@ impl Skip {
 
 /// The command that was looked up last. Streams say the same one again and again.
 #[derive(Debug, Default)]
-struct Recent {
+pub(crate) struct Recent {
     /// Its name as it was written, at most eight bytes, and their number.
     name: (u64, u32),
     id: Option<CommandId>,
@@ -467,7 +472,7 @@ struct Recent {
 
 impl Recent {
     #[inline(always)]
-    fn resolve(&mut self, table: &Table, cursor: &Cursor, bytes: &[u8]) -> Option<CommandId> {
+    pub(crate) fn resolve(&mut self, table: &Table, cursor: &Cursor, bytes: &[u8]) -> Option<CommandId> {
         let (start, len) = (cursor.name.start as usize, cursor.name.end - cursor.name.start);
         let word = bytes.get(start..).and_then(<[u8]>::first_chunk::<8>).filter(|_| (1..=8).contains(&len));
         let Some(word) = word else { return resolve(table, cursor, bytes) };
@@ -484,14 +489,16 @@ impl Recent {
     }
 }
 
+/// The command of a frame, where the table knows it.
 #[inline]
-fn resolve(table: &Table, cursor: &Cursor, bytes: &[u8]) -> Option<CommandId> {
+pub(crate) fn resolve(table: &Table, cursor: &Cursor, bytes: &[u8]) -> Option<CommandId> {
     let spans = [cursor.name, cursor.key];
     table.resolve(Args { frame: bytes, spans: spans.get(..cursor.argc.min(2) as usize).unwrap_or(&[]) })
 }
 
+/// The frame that was scanned, `start` bytes into its buffer.
 #[inline(always)]
-fn frame(command: Option<CommandId>, cursor: &Cursor, start: usize) -> Frame {
+pub(crate) fn frame(command: Option<CommandId>, cursor: &Cursor, start: usize) -> Frame {
     let shift = |span: Span| Span { start: span.start + start as u32, end: span.end + start as u32 };
     Frame {
         start: start as u32,

@@ -25,6 +25,7 @@ pub mod command;
 pub mod contract;
 pub mod fault;
 pub mod frame;
+pub mod kevy;
 pub mod limits;
 pub mod machine;
 pub mod outbox;

@@ -1,0 +1,5 @@
+//! Stories about kevy's replication: what primaries and replicas say, and what they ship.
+
+mod listener;
+mod support;
+mod wire;
