@@ -4,15 +4,22 @@
 //! counts frames, not bytes, and has to be without a gap; a generation names the history that the offsets belong to.
 //!
 //! * [`wire`] writes what is said; [`Scanner`] reads what a primary says, [`Listener`] what a replica says.
+//! * [`snapshot`] walks, verifies and rewrites KEVYSNAP bodies as they come.
+//! * [`route`] knows the shard of a key, for a key that got a new name may belong to another stream.
 //!
 //! Nothing in here knows of links, time or views.
 
-pub mod listener;
-pub mod scanner;
+mod envelope;
+mod error;
+mod listener;
+pub mod route;
+mod scanner;
+pub mod snapshot;
 pub mod wire;
 
+pub use error::{WireError, Wrong};
 pub use listener::{AskError, Asked, Listener, Said};
-pub use scanner::{Event, Scanner, WireError, Wrong};
+pub use scanner::{Event, Scanner};
 
 /// The versions of the plain conversation. Frames and the framing of snapshots are the same in all; a replica and a
 /// primary of different dialects do not understand each other's handshake.

@@ -10,13 +10,13 @@
 //! not known in these is refused: what cannot be measured cannot be skipped.
 
 mod crc;
-mod cursor;
+pub(crate) mod cursor;
 mod error;
 pub mod functions;
-mod grammar;
+pub(crate) mod grammar;
 mod intake;
 mod lzf;
-mod rewriter;
+pub(crate) mod rewriter;
 mod versions;
 mod walker;
 pub mod write;

@@ -3,18 +3,17 @@
 //! Frames are handed out many at a time and stay where they were read; only one that a read has cut in two is gathered.
 //! Pieces of a snapshot are passed on as they come, in pieces of the reads. Every byte is looked at once.
 
-use core::fmt;
-
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use bytes::{Bytes, BytesMut};
 use memchr::memchr;
 
+use super::envelope::{Cut, Opened, open, open_cut};
+use super::error::{WireError, Wrong};
 use super::wire::{CHUNK_BYTES_MAX, CHUNK_END, LINE_BYTES_MAX, excerpt, number};
 use crate::command::Table;
-use crate::frame::{self, BATCH_FRAMES, Cursor, Frame, Frames, Recent, Scan};
+use crate::frame::{self, BATCH_FRAMES, Frame, Frames, Recent};
 
 /// What a primary said.
 #[derive(Debug)]
@@ -49,68 +48,6 @@ pub enum Event<'a> {
     SnapshotEnd(u64),
 }
 
-/// The bytes are not what a primary says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WireError {
-    /// Bytes of the link before the place.
-    pub at: u64,
-    /// What is wrong there.
-    pub wrong: Wrong,
-    /// What stands there: printable, and cut short.
-    pub found: String,
-}
-
-/// What is wrong with what a primary said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wrong {
-    /// The handshake is not answered with `+ACK`: no kevy primary, or one that wants an encrypted link.
-    Greeting,
-    /// A line that has no business where it stands.
-    Line,
-    /// No line end within [`LINE_BYTES_MAX`] bytes.
-    LineTooLong,
-    /// A live frame that is none.
-    Frame(&'static str),
-    /// A live frame whose command is larger than what is taken.
-    FrameTooLarge {
-        /// The size that is known so far, in bytes.
-        bytes: u64,
-        /// The bound in bytes.
-        bound: usize,
-    },
-    /// A live frame inside a snapshot.
-    FrameInSnapshot,
-    /// A piece of a snapshot that claims to be empty, or to be longer than [`CHUNK_BYTES_MAX`].
-    ChunkLength,
-    /// A piece of a snapshot that does not end in CRLF.
-    ChunkEnd,
-}
-
-impl fmt::Display for WireError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "at byte {} of the link the primary said `{}`: {}", self.at, self.found, self.wrong)
-    }
-}
-
-impl core::error::Error for WireError {}
-
-impl fmt::Display for Wrong {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::Greeting => write!(f, "a kevy primary answers `+ACK`"),
-            Self::Line => write!(f, "that line has no place there"),
-            Self::LineTooLong => write!(f, "a line does not end within {LINE_BYTES_MAX} bytes"),
-            Self::Frame(what) => write!(f, "a frame is broken: {what}"),
-            Self::FrameTooLarge { bytes, bound } => {
-                write!(f, "a frame of at least {bytes} bytes is above the bound of {bound}")
-            }
-            Self::FrameInSnapshot => write!(f, "a live frame must not stand inside a snapshot"),
-            Self::ChunkLength => write!(f, "a piece of a snapshot has 1 to {CHUNK_BYTES_MAX} bytes"),
-            Self::ChunkEnd => write!(f, "a piece of a snapshot does not end in CRLF"),
-        }
-    }
-}
-
 /// Where in the conversation the next byte stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -124,15 +61,6 @@ enum State {
     Chunk(usize),
     /// Behind a piece; this has to follow.
     ChunkEnd(&'static [u8]),
-}
-
-/// A frame whose envelope has been read, and whose command has been cut by the end of a read.
-#[derive(Debug, Clone, Copy)]
-struct Cut {
-    offset: u64,
-    /// Where in the gathered bytes the command begins.
-    body: usize,
-    cursor: Cursor,
 }
 
 /// What was found, before the frames are lent out.
@@ -407,71 +335,3 @@ fn spoken(line: &[u8]) -> Option<Event<'static>> {
         _ => None,
     }
 }
-
-/// A frame at the beginning of some bytes.
-enum Opened {
-    Whole {
-        offset: u64,
-        body: usize,
-        cursor: Cursor,
-    },
-    /// Its end, or even its envelope's, is still to come.
-    Cut(Option<Cut>),
-}
-
-#[inline]
-fn open(bytes: &[u8], bound: usize) -> Result<Opened, (usize, Wrong)> {
-    let Some((offset, body)) = envelope(bytes)? else { return Ok(Opened::Cut(None)) };
-    let inner = bytes.get(body..).unwrap_or_default();
-    if let Some(cursor) = Cursor::quick(inner).filter(|cursor| cursor.at <= bound) {
-        return Ok(Opened::Whole { offset, body, cursor });
-    }
-    let mut cursor = Cursor::default();
-    Ok(match scan(&mut cursor, inner, body, bound)? {
-        None => Opened::Whole { offset, body, cursor },
-        Some(_) => Opened::Cut(Some(Cut { offset, body, cursor })),
-    })
-}
-
-/// Goes on with a frame that was cut: how many bytes more it needs to have at least, `None` once it is whole.
-fn open_cut(cut: &mut Option<Cut>, bytes: &[u8], bound: usize) -> Result<Option<usize>, (usize, Wrong)> {
-    let cut = match cut {
-        Some(cut) => cut,
-        None => match envelope(bytes)? {
-            Some((offset, body)) => cut.insert(Cut { offset, body, cursor: Cursor::default() }),
-            None => return Ok(Some(1)),
-        },
-    };
-    scan(&mut cut.cursor, bytes.get(cut.body..).unwrap_or_default(), cut.body, bound)
-}
-
-/// Scans a command within its bound: how many bytes more it needs to have at least, `None` once it is whole.
-fn scan(cursor: &mut Cursor, inner: &[u8], body: usize, bound: usize) -> Result<Option<usize>, (usize, Wrong)> {
-    if inner.first().is_some_and(|&byte| byte != b'*') {
-        return Err((body, Wrong::Frame("a command that is no array")));
-    }
-    let (size, need) = match cursor.scan(inner, None).map_err(|(at, what)| (body + at, Wrong::Frame(what)))? {
-        Scan::Done => (cursor.at as u64, None),
-        Scan::More(need) => (inner.len() as u64 + need, Some(need as usize)),
-    };
-    if size > bound as u64 {
-        return Err((body, Wrong::FrameTooLarge { bytes: size, bound }));
-    }
-    Ok(need)
-}
-
-/// The offset in a frame's envelope, and where its command begins; `None` if the envelope does not end in `bytes`.
-#[inline]
-fn envelope(bytes: &[u8]) -> Result<Option<(u64, usize)>, (usize, Wrong)> {
-    const HEAD: &[u8] = b"*2\r\n:";
-    let Some(head) = bytes.get(..HEAD.len()) else {
-        return if HEAD.starts_with(bytes) { Ok(None) } else { Err((0, Wrong::Frame(NO_ENVELOPE))) };
-    };
-    if head != HEAD {
-        return Err((0, Wrong::Frame(NO_ENVELOPE)));
-    }
-    frame::number(bytes, HEAD.len()).map_err(|_| (0, Wrong::Frame(NO_OFFSET)))
-}
-
-const NO_ENVELOPE: &str = "it does not begin as an array of an offset and a command";
-const NO_OFFSET: &str = "its offset is no number of 18 digits at most";

@@ -9,7 +9,7 @@ use core::fmt::Write;
 
 /// Why a read gave nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stop {
+pub(crate) enum Stop {
     /// The window is too short: with at least this many bytes the read gets further.
     Short(usize),
     /// The bytes are wrong, at this place in the window.
@@ -18,7 +18,7 @@ pub(super) enum Stop {
 
 /// The head of a string, and so how many bytes follow it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum StringHead {
+pub(crate) enum StringHead {
     /// This many bytes follow, and are the string.
     Plain(u64),
     /// Nothing follows: the string is this number in decimal.
@@ -30,7 +30,7 @@ pub(super) enum StringHead {
 impl StringHead {
     /// Bytes that follow the head.
     #[inline]
-    pub(super) fn tail(self) -> u64 {
+    pub(crate) fn tail(self) -> u64 {
         match self {
             Self::Plain(bytes) => bytes,
             Self::Number(_) => 0,
@@ -41,7 +41,7 @@ impl StringHead {
 
 /// A window of bytes, and how far it has been read.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Cursor<'w> {
+pub(crate) struct Cursor<'w> {
     window: &'w [u8],
     at: usize,
 }
@@ -49,31 +49,31 @@ pub(super) struct Cursor<'w> {
 impl<'w> Cursor<'w> {
     /// Begins to read `window` at `at`.
     #[inline]
-    pub(super) fn new(window: &'w [u8], at: usize) -> Self {
+    pub(crate) fn new(window: &'w [u8], at: usize) -> Self {
         Self { window, at }
     }
 
     /// How many bytes of the window have been read.
     #[inline]
-    pub(super) fn at(&self) -> usize {
+    pub(crate) fn at(&self) -> usize {
         self.at
     }
 
     /// How many bytes of the window are left.
     #[inline]
-    pub(super) fn left(&self) -> usize {
+    pub(crate) fn left(&self) -> usize {
         self.window.len().saturating_sub(self.at)
     }
 
     /// The error that the byte read last is wrong.
     #[cold]
-    pub(super) fn bad(&self, defect: Defect) -> Stop {
+    pub(crate) fn bad(&self, defect: Defect) -> Stop {
         Stop::Bad(self.at.saturating_sub(1), defect)
     }
 
     /// The next `count` bytes.
     #[inline]
-    pub(super) fn take(&mut self, count: usize) -> Result<&'w [u8], Stop> {
+    pub(crate) fn take(&mut self, count: usize) -> Result<&'w [u8], Stop> {
         let end = self.at.saturating_add(count);
         let bytes = self.window.get(self.at..end).ok_or(Stop::Short(end))?;
         self.at = end;
@@ -82,7 +82,7 @@ impl<'w> Cursor<'w> {
 
     /// The next `N` bytes.
     #[inline]
-    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], Stop> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], Stop> {
         match self.window.get(self.at..).and_then(<[u8]>::first_chunk) {
             Some(bytes) => {
                 self.at += N;
@@ -92,9 +92,25 @@ impl<'w> Cursor<'w> {
         }
     }
 
+    /// Four bytes, little endian.
+    #[inline]
+    pub(crate) fn le_u32(&mut self) -> Result<u32, Stop> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    /// A byte that says whether something is there: 0 or 1.
+    #[inline]
+    pub(crate) fn flag(&mut self) -> Result<bool, Stop> {
+        match self.byte()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            other => Err(self.bad(Defect::Flag(other))),
+        }
+    }
+
     /// The next byte.
     #[inline]
-    pub(super) fn byte(&mut self) -> Result<u8, Stop> {
+    pub(crate) fn byte(&mut self) -> Result<u8, Stop> {
         let byte = *self.window.get(self.at).ok_or(Stop::Short(self.at.saturating_add(1)))?;
         self.at += 1;
         Ok(byte)
@@ -102,7 +118,7 @@ impl<'w> Cursor<'w> {
 
     /// A length: one byte below 64, two bytes below 16384, or a mark and four or eight bytes, big endian.
     #[inline]
-    pub(super) fn length(&mut self) -> Result<u64, Stop> {
+    pub(crate) fn length(&mut self) -> Result<u64, Stop> {
         let first = self.byte()?;
         if first < 0x40 { Ok(u64::from(first)) } else { self.long_length(first) }
     }
@@ -118,7 +134,7 @@ impl<'w> Cursor<'w> {
 
     /// The head of a string.
     #[inline]
-    pub(super) fn string(&mut self) -> Result<StringHead, Stop> {
+    pub(crate) fn string(&mut self) -> Result<StringHead, Stop> {
         let first = self.byte()?;
         if first < 0x40 { Ok(StringHead::Plain(u64::from(first))) } else { self.long_string(first) }
     }
@@ -136,7 +152,7 @@ impl<'w> Cursor<'w> {
 
     /// A whole string of at most `bound` bytes (packed and unpacked), which errors call `what`.
     #[inline]
-    pub(super) fn held(&mut self, what: &'static str, bound: usize) -> Result<Text<'w>, Stop> {
+    pub(crate) fn held(&mut self, what: &'static str, bound: usize) -> Result<Text<'w>, Stop> {
         let start = self.at;
         let bounded = |bytes: u64| match usize::try_from(bytes) {
             Ok(bytes) if bytes <= bound => Ok(bytes),
@@ -155,7 +171,7 @@ impl<'w> Cursor<'w> {
 
 /// A whole string as it stands in a snapshot.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Text<'w> {
+pub(crate) enum Text<'w> {
     /// The bytes themselves.
     Plain(&'w [u8]),
     /// A number whose decimal form is meant.
@@ -167,7 +183,7 @@ pub(super) enum Text<'w> {
 impl<'w> Text<'w> {
     /// The bytes that are meant, borrowed from the window or, if they had to be made, from `scratch`.
     #[inline]
-    pub(super) fn decode<'s>(self, scratch: &'s mut Vec<u8>) -> Result<&'s [u8], Stop>
+    pub(crate) fn decode<'s>(self, scratch: &'s mut Vec<u8>) -> Result<&'s [u8], Stop>
     where
         'w: 's,
     {

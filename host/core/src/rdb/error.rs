@@ -42,6 +42,8 @@ pub enum Defect {
     Length(u8),
     /// A byte that begins neither a length nor a known string encoding.
     StringEncoding(u8),
+    /// A byte that should be 0 or 1 and is not.
+    Flag(u8),
     /// Something that has to be held in memory claims to be larger than its bound.
     TooLong {
         /// What it is: "a key name", "an aux field", "a function library".
@@ -95,6 +97,7 @@ impl fmt::Display for Defect {
             }
             Self::Length(byte) => write!(f, "byte 0x{byte:02x} stands where a length should begin"),
             Self::StringEncoding(byte) => write!(f, "byte 0x{byte:02x} is no known encoding of a string"),
+            Self::Flag(byte) => write!(f, "byte 0x{byte:02x} stands where 0 or 1 should"),
             Self::TooLong { what, bytes, bound } => write!(f, "{what} of {bytes} bytes is above the bound of {bound}"),
             Self::Lzf => write!(f, "LZF-packed bytes do not unpack to the length they claim"),
             Self::Database(number) => write!(f, "database number {number} is out of range"),

@@ -1,7 +1,8 @@
 //! The layout of every value type, and a machine that walks a value without holding it.
 //!
 //! A layout is a short row of [`Op`]s. Only lengths, string heads and fixed fields are looked at; the blobs inside (listpacks,
-//! ziplists and the like) stay closed. The machine stops wherever the bytes end and goes on where it stopped.
+//! ziplists and the like) stay closed. The machine stops wherever the bytes end and goes on where it stopped. kevy's snapshots
+//! are walked by it, too: they write their lengths in another way, and have layouts of their own.
 
 use super::Family;
 use super::cursor::{Cursor, Stop};
@@ -9,7 +10,7 @@ use super::error::Defect;
 
 /// One step of a layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Op {
+pub(crate) enum Op {
     /// A string in any encoding.
     Text,
     /// A length, or a number written as one.
@@ -24,9 +25,15 @@ pub(super) enum Op {
     Unsigned,
     /// Module-encoded data up to its end mark.
     Module,
+    /// kevy: a string behind its length in four bytes.
+    Blob,
+    /// kevy: as [`Op::Times`], with the number in four bytes.
+    Repeat(u8),
+    /// kevy: a flag, and this many bytes if it is set.
+    Maybe(u8),
 }
 
-use Op::{Fixed, Module, Number, Score, Text, Times, Unsigned};
+use Op::{Blob, Fixed, Maybe, Module, Number, Repeat, Score, Text, Times, Unsigned};
 
 /// A string, or any type that is one blob.
 const BLOB: &[Op] = &[Text];
@@ -160,7 +167,7 @@ struct Loop {
 
 /// A walk through one value at a time, which can stop after any byte.
 #[derive(Debug, Default)]
-pub(super) struct Walk {
+pub(crate) struct Walk {
     layout: &'static [Op],
     /// The next step.
     next: usize,
@@ -173,18 +180,18 @@ pub(super) struct Walk {
 impl Walk {
     /// Begins with a value of this layout. What is left of the value before it is forgotten.
     #[inline]
-    pub(super) fn begin(&mut self, layout: &'static [Op]) {
+    pub(crate) fn begin(&mut self, layout: &'static [Op]) {
         (self.layout, self.next, self.owed, self.depth) = (layout, 0, 0, 0);
     }
 
     /// Whether the value has ended.
     #[inline]
-    pub(super) fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.owed == 0 && self.next >= self.layout.len()
     }
 
     /// Walks on and returns how many bytes of `window` belong to the value. Stops short only if not one byte passed.
-    pub(super) fn go(&mut self, window: &[u8]) -> Result<usize, Stop> {
+    pub(crate) fn go(&mut self, window: &[u8]) -> Result<usize, Stop> {
         let mut at = 0;
         loop {
             if self.owed > 0 {
@@ -218,6 +225,13 @@ impl Walk {
                 self.repeat(left, usize::from(steps));
                 return Ok(());
             }
+            Repeat(steps) => {
+                let left = cursor.le_u32()?;
+                self.repeat(u64::from(left), usize::from(steps));
+                return Ok(());
+            }
+            Blob => self.owed = u64::from(cursor.le_u32()?),
+            Maybe(bytes) => self.owed = if cursor.flag()? { u64::from(bytes) } else { 0 },
             Unsigned => match cursor.length()? {
                 2 => {}
                 other => return Err(cursor.bad(Defect::ModuleData(other))),
@@ -284,13 +298,14 @@ mod tests {
     #[test]
     fn every_layout_is_well_nested() {
         let layouts = (0..=255).flat_map(|kind| [Family::Redis, Family::Valkey].map(|family| layout(family, kind)));
-        for layout in layouts.flatten().chain([MODULE_AUX, SLOT_IMPORT]) {
+        let kevy = crate::kevy::snapshot::layouts();
+        for layout in layouts.flatten().chain([MODULE_AUX, SLOT_IMPORT]).chain(kevy) {
             let mut ends = alloc::vec::Vec::new();
             for (at, op) in layout.iter().enumerate() {
                 while ends.last() == Some(&at) {
                     ends.pop();
                 }
-                if let Times(steps) = op {
+                if let Times(steps) | Repeat(steps) = op {
                     let end = at + 1 + usize::from(*steps);
                     assert!(end <= *ends.last().unwrap_or(&layout.len()), "{layout:?}");
                     ends.push(end);

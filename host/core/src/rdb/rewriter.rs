@@ -401,7 +401,7 @@ impl Pass<'_> {
 
 /// The pipeline gave back another number of answers than it was asked for.
 #[cold]
-fn unanswered(asked: usize, answered: usize) -> PluginFault {
+pub(crate) fn unanswered(asked: usize, answered: usize) -> PluginFault {
     let what = format!("{answered} answers came for {asked} questions");
     PluginFault { plugin: String::from("(pipeline)"), what }
 }

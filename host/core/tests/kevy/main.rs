@@ -1,5 +1,8 @@
 //! Stories about kevy's replication: what primaries and replicas say, and what they ship.
 
 mod listener;
+mod model;
+mod rewrite;
+mod snapshot;
 mod support;
 mod wire;
