@@ -39,17 +39,17 @@ impl View {
 
 /// One key's content.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Held {
-    kind: String,
+pub(crate) struct Held {
+    pub(crate) kind: String,
     /// Unix milliseconds; −1 for none.
-    expires_at: i64,
-    value: Reply,
+    pub(crate) expires_at: i64,
+    pub(crate) value: Reply,
 }
 
 /// All that a server holds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Holdings {
-    keys: BTreeMap<(u32, Vec<u8>), Held>,
+    pub(crate) keys: BTreeMap<(u32, Vec<u8>), Held>,
     functions: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
@@ -228,7 +228,7 @@ fn scan(client: &mut Client) -> Result<Vec<Vec<u8>>> {
 }
 
 /// Asks one command about each key.
-fn each(client: &mut Client, names: &[Vec<u8>], command: &[&str]) -> Result<Vec<Reply>> {
+pub(crate) fn each(client: &mut Client, names: &[Vec<u8>], command: &[&str]) -> Result<Vec<Reply>> {
     let ask = |name: &Vec<u8>| [words(command), vec![name.clone()]].concat();
     client.pipeline(&names.iter().map(ask).collect::<Vec<_>>())
 }
@@ -272,22 +272,28 @@ fn read_values(
     Ok(values)
 }
 
-fn sorted(mut items: Vec<Reply>) -> Reply {
+pub(crate) fn sorted(mut items: Vec<Reply>) -> Reply {
     items.sort();
     Reply::Array(items)
 }
 
 /// A member with its score. The score's text differs between servers (`0.1`, `0.10000000000000001`), the number does not.
-fn scored(pair: &[Reply]) -> Result<Reply> {
+pub(crate) fn scored(pair: &[Reply]) -> Result<Reply> {
     let [member, score] = pair else { bail!("WITHSCORES answers pairs") };
     let number: f64 = score.text().parse()?;
     Ok(Reply::Array(vec![member.clone(), Reply::Simple(format!("{number:?}"))]))
 }
 
+/// The pairs of a flat list of names and values, sorted.
+pub(crate) fn pair_members(flat: Vec<Reply>) -> Vec<Reply> {
+    let mut pairs: Vec<Reply> = flat.chunks(2).map(|pair| Reply::Array(pair.to_vec())).collect();
+    pairs.sort();
+    pairs
+}
+
 /// Fields with values, and with their expiries where the server has those.
 fn hash(client: &mut Client, name: &[u8], flat: Vec<Reply>, field_expiry: bool) -> Result<Reply> {
-    let mut fields: Vec<Reply> = flat.chunks(2).map(|pair| Reply::Array(pair.to_vec())).collect();
-    fields.sort();
+    let mut fields = pair_members(flat);
     if field_expiry && !fields.is_empty() {
         let names: Vec<_> =
             fields.iter().filter_map(|f| f.clone().items().into_iter().next()).map(Reply::bytes).collect();
@@ -303,7 +309,7 @@ fn hash(client: &mut Client, name: &[u8], flat: Vec<Reply>, field_expiry: bool) 
 }
 
 /// What a stream is besides its entries: its counters, groups, consumers and pending entries.
-fn stream_state(client: &mut Client, name: &[u8]) -> Result<Reply> {
+pub(crate) fn stream_state(client: &mut Client, name: &[u8]) -> Result<Reply> {
     let about = ["length", "last-generated-id", "max-deleted-entry-id", "entries-added", "groups"];
     let info = client.call(&[b"XINFO", b"STREAM".as_slice(), name])?;
     let mut state = vec![pick(info, &about)];

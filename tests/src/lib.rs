@@ -6,6 +6,7 @@
 pub mod client;
 pub mod compare;
 pub mod fake_primary;
+pub mod kevy;
 pub mod leash;
 pub mod mini_replica;
 pub mod ports;

@@ -14,17 +14,17 @@
 
 mod kinds;
 mod units;
+mod writer;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, bail};
 use fastrand::Rng;
 
 use crate::client::{Client, Reply};
 use crate::server::Kind;
+
+pub use writer::{Load, Writer};
 
 /// One command with its arguments.
 pub type Command = Vec<Vec<u8>>;
@@ -97,22 +97,8 @@ impl Workload {
     }
 
     /// Writes on a thread of its own until told to stop, at most so many commands a second.
-    pub fn in_background(mut self, addr: SocketAddr, per_second: u64) -> Writer {
-        let stop = Arc::new(AtomicBool::new(false));
-        let sent = Arc::new(AtomicU64::new(self.sent));
-        let (stop_seen, sent_seen) = (Arc::clone(&stop), Arc::clone(&sent));
-        let thread = std::thread::spawn(move || {
-            let mut client = Client::connect(addr)?;
-            let (start, already) = (std::time::Instant::now(), self.sent);
-            while !stop_seen.load(Ordering::SeqCst) {
-                self.write(&mut client, 64)?;
-                sent_seen.store(self.sent, Ordering::SeqCst);
-                let due = std::time::Duration::from_secs_f64((self.sent - already) as f64 / per_second as f64);
-                std::thread::sleep(due.saturating_sub(start.elapsed()));
-            }
-            Ok(self)
-        });
-        Writer { stop, sent, thread: Some(thread) }
+    pub fn in_background(self, addr: SocketAddr, per_second: u64) -> Writer {
+        Writer::start(self, addr, per_second)
     }
 
     // --- What the generators draw from ---
@@ -171,50 +157,19 @@ impl Workload {
     }
 }
 
-/// A workload on a thread of its own.
-#[derive(Debug)]
-pub struct Writer {
-    stop: Arc<AtomicBool>,
-    sent: Arc<AtomicU64>,
-    thread: Option<JoinHandle<Result<Workload>>>,
-}
-
-impl Writer {
-    /// Commands sent so far.
-    pub fn sent(&self) -> u64 {
-        self.sent.load(Ordering::SeqCst)
-    }
-
-    /// Stops it and hands the workload back, to go on elsewhere.
-    ///
-    /// # Errors
-    /// What ended the writer before.
-    pub fn stop(mut self) -> Result<Workload> {
-        self.stop.store(true, Ordering::SeqCst);
-        let thread = self.thread.take().ok_or_else(|| anyhow!("stopped twice"))?;
-        thread.join().map_err(|_| anyhow!("the writer panicked"))?
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-    }
-}
-
 /// A command from words.
 pub fn line(text: &str) -> Command {
     text.split_whitespace().map(|word| word.as_bytes().to_vec()).collect()
 }
 
 /// The command with one more argument, of any bytes.
-fn and(mut command: Command, argument: impl Into<Vec<u8>>) -> Command {
+pub(crate) fn and(mut command: Command, argument: impl Into<Vec<u8>>) -> Command {
     command.push(argument.into());
     command
 }
 
 /// Replies that show a fault of the generator rather than of fortune.
-fn check(command: &Command, reply: &Reply) -> Result<()> {
+pub(crate) fn check(command: &Command, reply: &Reply) -> Result<()> {
     let senseless = ["ERR unknown", "ERR syntax", "ERR wrong number", "ERR Protocol", "EXECABORT", "NOSCRIPT"];
     match reply {
         Reply::Error(text) if senseless.iter().any(|start| text.starts_with(start)) => {
