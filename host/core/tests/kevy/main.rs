@@ -3,6 +3,7 @@
 mod listener;
 mod model;
 mod rewrite;
+mod servers;
 mod snapshot;
 mod support;
 mod wire;

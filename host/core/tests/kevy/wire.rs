@@ -207,6 +207,25 @@ fn pieces_of_a_snapshot_are_not_copied() {
     assert!(scanner.next().unwrap().is_none() && scanner.in_snapshot());
 }
 
+#[test]
+fn one_wrong_byte_is_found_at_the_same_place_whatever_the_reads() {
+    for (stream, _) in told() {
+        for place in 0..stream.len() {
+            for flaw in [0, b'\r', b'\n', b' ', b'$', b'*', b'+', b'0', b'9', 0xff] {
+                let mut broken = stream.to_vec();
+                broken[place] = flaw;
+                let (whole, error) = hear(&broken, &[usize::MAX], 4096);
+                let (pieces, error_in_pieces) = hear(&broken, &[3], 4096);
+                assert_eq!(whole, pieces, "byte {place} made {flaw}");
+                let places = [error, error_in_pieces].map(|error| error.map(|error| (error.at, error.wrong)));
+                // How large a refused frame is, is known only as far as it has been read.
+                let bare = places.map(|place| place.map(|(at, wrong)| (at, std::mem::discriminant(&wrong))));
+                assert_eq!(bare[0], bare[1], "byte {place} made {flaw}");
+            }
+        }
+    }
+}
+
 /// What a primary might say next.
 #[derive(Debug, Clone)]
 enum Saying {
