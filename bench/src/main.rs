@@ -35,6 +35,9 @@ struct Options {
     /// Rounds of each case, after one that is not counted.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// End-to-end cases whose titles contain this; may be given more than once.
+    #[arg(long)]
+    only: Vec<String>,
     /// SETs of the end-to-end cases.
     #[arg(long, default_value_t = 3_000_000)]
     frames: u64,
@@ -86,7 +89,10 @@ fn main() -> Result<()> {
         micro::run(&mut report, options.rounds)?;
     }
     if named(Name::E2e) {
-        e2e::run(&mut report, &e2e::CASES, options.frames, options.rounds)?;
+        let wanted =
+            |kind: &Kind| options.only.is_empty() || options.only.iter().any(|part| kind.title().contains(part));
+        let cases: Vec<Kind> = e2e::CASES.into_iter().filter(wanted).collect();
+        e2e::run(&mut report, &cases, options.frames, options.rounds)?;
     } else if named(Name::Relay) {
         e2e::run(&mut report, &[Kind::Direct, Kind::Relay], options.frames, options.rounds)?;
     }

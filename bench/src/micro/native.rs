@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use sluicegate_core::pipeline::{Answers, FrameBatch, KeyBatch, Pipeline, PluginFault, Traits};
+use sluicegate_core::pipeline::{Answers, FrameBatch, KeepAll, KeyBatch, Pipeline, PluginFault, Traits};
 
 use super::{Contender, Rule};
 
@@ -40,13 +40,11 @@ impl Pipeline for Native {
     }
 
     fn frames(&mut self, batch: &FrameBatch, keep: &mut Vec<bool>) -> Result<(), PluginFault> {
-        keep.clear();
-        keep.resize(batch.commands.len(), true);
-        Ok(())
+        KeepAll.frames(batch, keep)
     }
 
     fn traits(&self) -> Traits {
-        Traits { db_independent: true, decides_frames: false, inexact: false }
+        KeepAll.traits()
     }
 }
 

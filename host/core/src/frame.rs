@@ -4,14 +4,17 @@
 //! frame that a read has cut in two is gathered in a buffer of its own. A frame larger than anyone wants to hold is not
 //! gathered but skipped over, and reported, so that the place in the history stays known.
 
+mod skip;
+
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
 use crate::command::{CommandId, Table};
 use crate::resp::{Args, Span};
+use skip::Skip;
 
 /// Frames of one batch at most, so that what is known of them stays in the first-level cache.
 pub(crate) const BATCH_FRAMES: usize = 512;
@@ -254,16 +257,6 @@ pub enum Scanned<'a> {
     },
 }
 
-/// The skipped rest of an oversized frame.
-#[derive(Debug)]
-struct Skip {
-    /// Offset before the frame.
-    start: u64,
-    bulk_left: u64,
-    args_left: u32,
-    line: Vec<u8>,
-}
-
 /// Cuts a stream into frames, whatever the sizes of its reads.
 #[derive(Debug)]
 pub struct Scanner {
@@ -409,10 +402,8 @@ impl Scanner {
         let offset = self.frame_end();
         // The bulk that is under way: its header has been read, and some of its bytes.
         let tail = self.partial.split_off(self.cursor.at.min(self.partial.len()));
-        let mut skip = Skip { start: offset, bulk_left: 0, args_left: self.cursor.args_left, line: Vec::new() };
-        if self.cursor.argc == 0 {
-            skip.args_left = 0;
-        }
+        let args_left = if self.cursor.argc == 0 { 0 } else { self.cursor.args_left };
+        let mut skip = Skip::new(offset, args_left);
         skip.take(&tail);
         self.partial = BytesMut::new();
         self.cursor = Cursor::default();
@@ -427,38 +418,11 @@ impl Scanner {
         let taken = skip.take(rest).ok_or_else(|| error(self.offset, (0, "garbage inside a large frame")))?;
         self.at += taken;
         self.offset += taken as u64;
-        let ended = skip.args_left == 0 && skip.bulk_left == 0;
+        let ended = skip.has_ended();
         if ended {
             self.skip = None;
         }
         Ok(ended)
-    }
-}
-
-impl Skip {
-    /// Walks over `bytes`: how many belong to the frame, or `None` if they cannot.
-    fn take(&mut self, bytes: &[u8]) -> Option<usize> {
-        let mut rest = bytes;
-        loop {
-            let step = self.bulk_left.min(rest.len() as u64);
-            self.bulk_left -= step;
-            rest.advance(step as usize);
-            if self.args_left == 0 || rest.is_empty() {
-                break;
-            }
-            while let Some((&byte, behind)) = rest.split_first() {
-                rest = behind;
-                self.line.push(byte);
-                if byte == b'\n' || self.line.len() > 24 {
-                    let (len, _) = number(self.line.strip_prefix(b"$")?, 0).ok()??;
-                    self.line.clear();
-                    self.bulk_left = Some(len).filter(|&len| len <= BULK_BYTES_MAX)? + 2;
-                    self.args_left -= 1;
-                    break;
-                }
-            }
-        }
-        Some(bytes.len() - rest.len())
     }
 }
 

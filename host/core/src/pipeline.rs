@@ -153,6 +153,19 @@ impl Answers {
         self.spans[index] = (from, self.names.len() as u32);
         self.fates[index] = RENAME;
     }
+
+    /// Gives many keys names at once: for each its index and the place of its name in `names`.
+    pub fn rename_keys(&mut self, names: &[u8], keys: impl Iterator<Item = (usize, (u32, u32))>) {
+        let base = self.names.len() as u32;
+        self.names.extend_from_slice(names);
+        self.spans.resize(self.fates.len(), (0, 0));
+        for (index, (from, to)) in keys {
+            if let (Some(span), Some(fate)) = (self.spans.get_mut(index), self.fates.get_mut(index)) {
+                *span = (base + from, base + to);
+                *fate = RENAME;
+            }
+        }
+    }
 }
 
 /// Frames that no key decides: PUBLISH by channel, function libraries by name.

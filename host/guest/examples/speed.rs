@@ -5,7 +5,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use sluicegate_core::pipeline::{Answers, BATCH_KEYS_MAX, FrameBatch, KeyBatch, Pipeline, PluginFault, Traits};
+use sluicegate_core::pipeline::{
+    Answers, BATCH_KEYS_MAX, FrameBatch, KeepAll, KeyBatch, Pipeline, PluginFault, Traits,
+};
 use sluicegate_guest::{PluginSpec, Room, RoomSettings};
 
 const ROUNDS: usize = 4_000;
@@ -32,13 +34,11 @@ impl Pipeline for Native {
     }
 
     fn frames(&mut self, batch: &FrameBatch, keep: &mut Vec<bool>) -> Result<(), PluginFault> {
-        keep.clear();
-        keep.resize(batch.commands.len(), true);
-        Ok(())
+        KeepAll.frames(batch, keep)
     }
 
     fn traits(&self) -> Traits {
-        Traits { db_independent: true, decides_frames: false, inexact: false }
+        KeepAll.traits()
     }
 }
 

@@ -47,6 +47,15 @@ impl Columns {
         View { offsets: &self.offsets, keys: &self.keys }
     }
 
+    /// Where key `index` lies in the arena.
+    #[inline]
+    pub(crate) fn span(&self, index: usize) -> (u32, u32) {
+        match (self.offsets.get(index), self.offsets.get(index + 1)) {
+            (Some(&from), Some(&to)) => (from, to),
+            _ => (0, 0),
+        }
+    }
+
     fn reset(&mut self) {
         self.keys.clear();
         self.offsets.clear();
@@ -56,6 +65,8 @@ impl Columns {
     /// Holds just the keys of `from` with these indexes.
     pub(crate) fn pick(&mut self, from: View<'_>, indexes: impl Iterator<Item = usize>) {
         self.reset();
+        self.keys.reserve(from.keys.len());
+        self.offsets.reserve(from.len());
         for index in indexes {
             self.keys.extend_from_slice(from.get(index));
             self.offsets.push(self.keys.len() as u32);
@@ -71,11 +82,12 @@ impl Columns {
             return Err("the names together are longer than 4 GiB".into());
         }
         let mut next = 0;
-        for (index, span) in edits.indexes.iter().zip(edits.offsets.windows(2)) {
-            self.copy(from, next, *index as usize);
-            self.keys.extend_from_slice(edits.data.get(span[0] as usize..span[1] as usize).unwrap_or(&[]));
+        self.offsets.reserve(from.len());
+        for (index, name) in edits.iter() {
+            self.copy(from, next, index);
+            self.keys.extend_from_slice(name);
             self.offsets.push(self.keys.len() as u32);
-            next = *index as usize + 1;
+            next = index + 1;
         }
         self.copy(from, next, from.len());
         Ok(())

@@ -12,6 +12,7 @@ use crate::imports::{Log, log_level};
 use crate::plugin::Plugin;
 use crate::spec::limits;
 use crate::stats::Cell;
+use crate::ticker::Ticker;
 use crate::wasi::Output;
 use crate::wire::{Refusal, Startup};
 
@@ -42,6 +43,7 @@ pub(crate) struct State {
 
 pub(crate) struct Instance {
     store: Store<State>,
+    ticker: Arc<Ticker>,
     pub(crate) funcs: Funcs,
     fuel: Option<u64>,
     memory_bytes_max: usize,
@@ -78,13 +80,16 @@ impl Instance {
         if spec.fuel.is_some() {
             store.set_fuel(u64::MAX).map_err(|error| Fault::Broken(format!("{error:#}")))?;
         }
+        let ticker = Arc::clone(plugin.room().ticker());
+        let call = ticker.call();
         store.set_epoch_deadline(plugin.room().ticks(limits::INIT_DEADLINE_MS));
         let made = plugin.pre().instantiate(&mut store).and_then(|made| plugin.exports().funcs(&mut store, &made));
         let funcs = match made {
             Ok(funcs) => funcs,
             Err(error) => return Err(fault(&store, &error)),
         };
-        let mut instance = Self { store, funcs, fuel: spec.fuel, memory_bytes_max: spec.memory_bytes };
+        drop(call);
+        let mut instance = Self { store, ticker, funcs, fuel: spec.fuel, memory_bytes_max: spec.memory_bytes };
         instance.init(plugin)?;
         let state = instance.store.data_mut();
         state.budget = Duration::from_millis(spec.deadline_ms);
@@ -108,11 +113,12 @@ impl Instance {
         let state = self.store.data_mut();
         (state.first_look, state.log.last_error) = (None, None);
         state.cell.calls.fetch_add(1, Relaxed);
-        let begun = Instant::now();
+        let (begun, call) = (Instant::now(), self.ticker.call());
         let answer = self.metered().and_then(|()| {
             // Typed anew for each call: a `TypedFunc` could not be kept, since its parameters borrow.
             func.typed::<P, R>(&self.store)?.call(&mut self.store, parameters)
         });
+        drop(call);
         let state = self.store.data();
         state.cell.nanoseconds.fetch_add(begun.elapsed().as_nanos() as u64, Relaxed);
         state.cell.memory_bytes.store(state.limiter.memory as u64, Relaxed);

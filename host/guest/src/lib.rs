@@ -17,6 +17,7 @@ mod plugin;
 mod room;
 mod spec;
 mod stats;
+mod ticker;
 mod wasi;
 mod wire;
 

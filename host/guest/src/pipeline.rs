@@ -31,10 +31,9 @@ struct Work {
     origin: Vec<u32>,
     /// 1 for each key of `now` that has another name than in the batch; empty: none.
     renamed: Vec<u8>,
-    /// For what is made of `now`, before it takes its place.
+    /// For what is made of `now` and `origin`, before it takes their places.
     next: Columns,
-    /// Names taken back, for the proof.
-    back: Columns,
+    next_origin: Vec<u32>,
     /// Keys that a plugin with prefixes is asked about, and their indexes in `now`.
     asked: Columns,
     picked: Vec<u32>,
@@ -167,7 +166,7 @@ impl Work {
         if partial {
             edits.indexes.iter_mut().for_each(|index| *index = self.picked[*index as usize]);
         }
-        let (mut next, mut taken_back) = (std::mem::take(&mut self.next), std::mem::take(&mut self.back));
+        let mut next = std::mem::take(&mut self.next);
         let keys = self.current(batch);
         if keys.len() == 0 {
             return Ok(());
@@ -181,11 +180,9 @@ impl Work {
                 return Ok(());
             }
         };
-        taken_back.edit(next.view(), &back).map_err(|what| member.halt(what))?;
-        if taken_back.keys != keys.keys || taken_back.offsets != keys.offsets {
-            return Err(member.halt(disproof(keys, next.view(), taken_back.view())));
+        if let Some(wrong) = disproof(keys, next.view(), &edits, &back) {
+            return Err(member.halt(wrong));
         }
-        self.back = taken_back;
         self.take_names(next, &edits, batch);
         member.cell.renamed.fetch_add(edits.indexes.len() as u64, Relaxed);
         Ok(())
@@ -193,9 +190,11 @@ impl Work {
 
     /// Tells the core the names that differ from the batch's.
     fn name(&self, answers: &mut Answers) {
-        for (index, _) in self.renamed.iter().enumerate().filter(|(_, renamed)| **renamed == 1) {
-            answers.rename_key(self.in_batch(index), self.now.view().get(index));
+        if self.renamed.is_empty() {
+            return;
         }
+        let renamed = self.renamed.iter().enumerate().filter(|(_, renamed)| **renamed == 1);
+        answers.rename_keys(&self.now.keys, renamed.map(|(index, _)| (self.in_batch(index), self.now.span(index))));
     }
 
     fn current<'a>(&'a self, batch: &'a KeyBatch) -> View<'a> {
@@ -261,7 +260,10 @@ impl Work {
         let kept = || verdicts.iter().enumerate().filter(|(_, verdict)| **verdict == 0).map(|(index, _)| index);
         let mut next = std::mem::take(&mut self.next);
         next.pick(self.current(batch), kept());
-        self.origin = kept().map(|index| self.in_batch(index) as u32).collect();
+        let mut origin = std::mem::take(&mut self.next_origin);
+        origin.clear();
+        origin.extend(kept().map(|index| self.in_batch(index) as u32));
+        self.next_origin = std::mem::replace(&mut self.origin, origin);
         if !self.renamed.is_empty() {
             self.renamed = kept().map(|index| self.renamed[index]).collect();
         }
@@ -281,11 +283,24 @@ impl Work {
     }
 }
 
-/// Which key broke the proof, in words: either two keys share a name, or `original` is wrong.
-fn disproof(keys: View<'_>, names: View<'_>, back: View<'_>) -> String {
-    let wrong = (0..keys.len()).find(|index| keys.get(*index) != back.get(*index)).unwrap_or(0);
+/// Which key breaks the proof, in words: either two keys share a name, or `original` is wrong. A key that neither call
+/// edits bears its own name, and that name is its own original.
+fn disproof(keys: View<'_>, names: View<'_>, edits: &Edits, back: &Edits) -> Option<String> {
+    let taken_back = back.iter().find(|(index, original)| *original != keys.get(*index));
+    if let Some((index, original)) = taken_back {
+        return Some(clash(keys, names, index, original));
+    }
+    if edits.indexes == back.indexes {
+        return None;
+    }
+    let left = edits.indexes.iter().filter(|index| back.indexes.binary_search(index).is_err());
+    let wrong = left.map(|index| *index as usize).find(|index| names.get(*index) != keys.get(*index))?;
+    Some(clash(keys, names, wrong, names.get(wrong)))
+}
+
+fn clash(keys: View<'_>, names: View<'_>, index: usize, original: &[u8]) -> String {
     let show = |bytes: &[u8]| bytes[..bytes.len().min(256)].escape_ascii().to_string();
-    let (key, name, other) = (show(keys.get(wrong)), show(names.get(wrong)), show(back.get(wrong)));
+    let (key, name, other) = (show(keys.get(index)), show(names.get(index)), show(original));
     format!(
         "key `{key}` would be called `{name}`, but the original of `{name}` is `{other}`: the keys `{key}` and `{other}` \
          clash, or the plugin's `original` is not the inverse of its `rename`"

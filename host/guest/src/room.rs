@@ -1,4 +1,4 @@
-//! The engine, and the thread whose ticks stop a plugin that does not end.
+//! Where plugins are compiled: the engines and their settings.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -9,6 +9,7 @@ use crate::error::LoadError;
 use crate::pipeline::GuestPipeline;
 use crate::plugin::Plugin;
 use crate::spec::{PluginSpec, limits};
+use crate::ticker::{Clockwork, Ticker};
 
 /// Settings of a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,20 @@ struct Inner {
     /// Counting instructions costs a fifth of a plugin's speed, so plugins without `fuel` have an engine that does not.
     metered: OnceLock<Engine>,
     tick_ms: u64,
+    ticker: Arc<Ticker>,
+}
+
+impl Clockwork for Inner {
+    fn engines(&self) -> impl Iterator<Item = &Engine> {
+        std::iter::once(&self.engine).chain(self.metered.get())
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // A thread that rests would not notice.
+        self.ticker.wake();
+    }
 }
 
 impl Room {
@@ -45,20 +60,10 @@ impl Room {
     pub fn new(settings: RoomSettings) -> Result<Self, LoadError> {
         let tick_ms = settings.tick_ms.max(1);
         let engine = engine(false)?;
-        let inner = Arc::new(Inner { engine, metered: OnceLock::new(), tick_ms });
-        let ticked = Arc::downgrade(&inner);
-        let ticker = move || {
-            while let Some(room) = ticked.upgrade() {
-                room.engine.increment_epoch();
-                if let Some(metered) = room.metered.get() {
-                    metered.increment_epoch();
-                }
-                drop(room);
-                std::thread::sleep(Duration::from_millis(tick_ms));
-            }
-        };
-        let thread = std::thread::Builder::new().name("plugin-ticker".into());
-        thread.spawn(ticker).map_err(|error| unusable(error.to_string()))?;
+        let ticker = Arc::new(Ticker::default());
+        let inner = Arc::new(Inner { engine, metered: OnceLock::new(), tick_ms, ticker: Arc::clone(&ticker) });
+        let started = ticker.start(Arc::downgrade(&inner), Duration::from_millis(tick_ms));
+        started.map_err(|error| unusable(error.to_string()))?;
         Ok(Self { inner })
     }
 
@@ -91,6 +96,11 @@ impl Room {
             let _ = self.inner.metered.set(engine(true)?);
         }
         self.inner.metered.get().ok_or_else(|| unusable("no engine".into()))
+    }
+
+    /// Who counts the calls under way.
+    pub(crate) fn ticker(&self) -> &Arc<Ticker> {
+        &self.inner.ticker
     }
 
     /// Milliseconds in ticks, rounded up, and one more because the current tick has begun already.

@@ -80,6 +80,16 @@ pub(crate) struct Edits {
     pub(crate) data: Vec<u8>,
 }
 
+impl Edits {
+    /// Index and replacement of each edit. The edits must have been checked.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, &[u8])> {
+        self.indexes
+            .iter()
+            .zip(self.offsets.windows(2))
+            .map(|(index, span)| (*index as usize, self.data.get(span[0] as usize..span[1] as usize).unwrap_or(&[])))
+    }
+}
+
 #[derive(ComponentType, Lower, Debug, Clone, Copy)]
 #[component(record)]
 pub(crate) struct Frames<'a> {

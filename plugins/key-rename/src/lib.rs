@@ -8,7 +8,7 @@
 //! away. No two keys may end up with one name: what can be seen in the rules is refused at the start, and a key that
 //! already bears another's name (`u:1` beside `user:1`) halts the view with both names when it is met.
 
-use sluicegate_plugin::{Edits, Error, KeyTransform, Keys, Plugin, Prefix, Property, Settings, export};
+use sluicegate_plugin::{Edits, Error, KeyTransform, Keys, Plugin, Prefix, Property, Settings, append, export};
 
 struct Rename {
     /// What the primary calls it, and the view; the longest primary's prefix first.
@@ -65,8 +65,8 @@ impl KeyTransform for Rename {
 #[inline]
 fn rewrite(table: &[(Prefix, Prefix)], key: &[u8], out: &mut Vec<u8>) -> bool {
     let Some((rest, to)) = table.iter().find_map(|(from, to)| Some((from.strip(key)?, to))) else { return false };
-    out.extend_from_slice(to.bytes());
-    out.extend_from_slice(rest);
+    append(out, to.bytes());
+    append(out, rest);
     true
 }
 

@@ -37,7 +37,7 @@ pub use glue::log;
 #[doc(hidden)]
 pub use glue::{Adapter, Exported, Identity, OnceLock};
 pub use metrics::{COUNTERS_MAX, count};
-pub use prefix::Prefix;
+pub use prefix::{Prefix, append};
 pub use settings::Settings;
 
 /// What every plugin is.

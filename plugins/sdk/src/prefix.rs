@@ -1,5 +1,30 @@
-//! Prefixes compared a word at a time: in WebAssembly `starts_with` with a length known only at run time is a loop over
-//! bytes, and most of what a filter does.
+//! Prefixes compared and names copied a word at a time: in WebAssembly `starts_with` with a length known only at run time is
+//! a loop over bytes, `extend_from_slice` a call out of the sandbox, and both are most of what a plugin does.
+
+/// Copies longer than this are worth a call.
+const SHORT_BYTES: usize = 64;
+
+/// Appends `bytes` to `out`: [`Vec::extend_from_slice`] for the length of names.
+#[inline]
+pub fn append(out: &mut Vec<u8>, bytes: &[u8]) {
+    if bytes.len() > SHORT_BYTES {
+        return out.extend_from_slice(bytes);
+    }
+    out.reserve(bytes.len());
+    let (words, mut rest) = bytes.as_chunks::<8>();
+    words.iter().for_each(|word| out.extend_from_slice(word));
+    if let Some((four, behind)) = rest.split_first_chunk::<4>() {
+        out.extend_from_slice(four);
+        rest = behind;
+    }
+    if let Some((two, behind)) = rest.split_first_chunk::<2>() {
+        out.extend_from_slice(two);
+        rest = behind;
+    }
+    if let [one] = rest {
+        out.push(*one);
+    }
+}
 
 /// A prefix, ready to be compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +81,17 @@ impl Prefix {
 
 #[cfg(test)]
 mod tests {
-    use super::Prefix;
+    use super::{Prefix, append};
+
+    #[test]
+    fn appends_every_length() {
+        let text: Vec<u8> = (0..=255).collect();
+        for len in 0..=text.len() {
+            let mut out = b"before".to_vec();
+            append(&mut out, &text[..len]);
+            assert_eq!(out, [b"before", &text[..len]].concat());
+        }
+    }
 
     #[test]
     fn agrees_with_starts_with_for_all_lengths() {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use sluicegate_core::contract::{Input, LinkId, Note, Now, Output, ShipFraming, ShipOrder, SpoolId};
 use sluicegate_core::machine::Machine;
-use sluicegate_core::pipeline::{Answers, FrameBatch, KeyBatch, Pipeline, PluginFault, Traits};
+use sluicegate_core::pipeline::{Answers, FrameBatch, KeepAll, KeyBatch, Pipeline, PluginFault, Traits};
 use sluicegate_core::rdb::{Family, write};
 use sluicegate_core::resp::write_command;
 use sluicegate_core::settings::{Settings, UpstreamSettings, ViewSettings};
@@ -27,13 +27,11 @@ impl Pipeline for Filter {
     }
 
     fn frames(&mut self, batch: &FrameBatch, keep: &mut Vec<bool>) -> Result<(), PluginFault> {
-        keep.clear();
-        keep.resize(batch.commands.len(), true);
-        Ok(())
+        KeepAll.frames(batch, keep)
     }
 
     fn traits(&self) -> Traits {
-        Traits { db_independent: true, decides_frames: false, inexact: false }
+        KeepAll.traits()
     }
 }
 
