@@ -1,12 +1,39 @@
 //! Everything that crosses the door between the core and its shell.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use bytes::Bytes;
 
 use crate::fault::Fault;
-use crate::rdb::{Head, ServerVersion, Summary};
-use crate::snapshot::Framing;
+use crate::kevy::route::Share;
+use crate::outbox::Outbox;
+use crate::rdb::{Head, ServerVersion};
+use crate::snapshot::{Contents, Format};
+
+/// A protocol's machine, as the shell drives it. The shell's turn is always the same: hand in events, [`pump`](Drive::pump),
+/// do what [`poll_output`](Drive::poll_output) says until it says nothing, write what the outboxes hold, sleep at most until
+/// [`next_wakeup`](Drive::next_wakeup).
+pub trait Drive {
+    /// Takes one event.
+    fn handle(&mut self, now: Now, input: Input);
+    /// What the shell must do next; `None` when there is nothing more.
+    fn poll_output(&mut self) -> Option<Output>;
+    /// Gives streaming replicas what is next for them: a bounded piece each, so that none delays another.
+    fn pump(&mut self);
+    /// What waits to be written to `link`.
+    fn outbox(&mut self, link: LinkId) -> Option<&mut Outbox>;
+    /// The links that have something to be written.
+    fn links_with_output(&self, links: &mut Vec<LinkId>);
+    /// Whether bytes from `link` are wanted now.
+    fn wants_read(&self, link: LinkId) -> bool;
+    /// How many more snapshot bytes `link` takes now.
+    fn ship_room(&self, link: LinkId) -> usize;
+    /// When the machine wants to be woken at the latest. Milliseconds of the clock that never goes back.
+    fn next_wakeup(&self) -> u64;
+    /// After [`Input::Shutdown`]: whether everything has been said.
+    fn is_drained(&self) -> bool;
+}
 
 /// The time, handed in with every event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,16 +55,18 @@ pub struct SpoolId(pub u64);
 /// What happened.
 #[derive(Debug)]
 pub enum Input {
-    /// The connection asked for by [`Output::Dial`] is up.
-    Connected(LinkId),
+    /// The connection to this port of the primary, asked for by [`Output::Dial`], is up.
+    Connected(usize, LinkId),
     /// It could not be made.
-    DialFailed(String),
+    DialFailed(usize, String),
     /// Someone connected to a port of this view.
     Accepted {
         /// The new link.
         link: LinkId,
         /// Index of the view.
         view: usize,
+        /// Which of the view's ports: a kevy view has one for each shard, others have one (0).
+        port: usize,
         /// The peer's address, for people.
         peer: String,
     },
@@ -45,10 +74,10 @@ pub enum Input {
     Bytes(LinkId, Bytes),
     /// A link is gone; why, in words.
     Closed(LinkId, String),
-    /// So many bytes of the arriving snapshot have reached the disk.
-    SpoolWritten(usize),
-    /// The arriving snapshot is complete and verified, or is not what it should be.
-    Spooled(SpoolId, Result<Summary, Fault>),
+    /// So many bytes of an arriving snapshot have reached the disk.
+    SpoolWritten(SpoolId, usize),
+    /// An arriving snapshot is complete and verified, or is not what it should be.
+    Spooled(SpoolId, Result<Contents, Fault>),
     /// A snapshot for a replica will have exactly this length ([`ShipFraming::Length`]).
     ShipLength(LinkId, u64),
     /// Bytes of a snapshot for a replica.
@@ -66,18 +95,23 @@ pub enum Input {
 /// What the shell must do.
 #[derive(Debug)]
 pub enum Output {
-    /// Connect to the primary.
-    Dial,
+    /// Connect to the primary: to this one of its ports. A kevy primary has one for each shard, others have one (0).
+    Dial(usize),
     /// Close a link. Nothing more will be said of it; [`Input::Closed`] is not expected.
     Close(LinkId),
+    /// Close a link to a primary that a reset would kill: say that no more will be sent, read to the end and drop what
+    /// comes, then close. Nothing more will be said of it.
+    HangUp(LinkId),
     /// A snapshot is about to arrive: open a spool file for it and verify what comes.
-    SpoolOpen(SpoolId, Framing),
-    /// The next bytes of the arriving snapshot.
+    SpoolOpen(SpoolId, Format),
+    /// The next bytes of an arriving snapshot.
     SpoolWrite(SpoolId, Bytes),
+    /// The primary says that this snapshot has ended ([`Format::Kevy`], whose bytes do not tell).
+    SpoolEnd(SpoolId),
     /// The arriving snapshot will not be finished: drop it.
     SpoolAbort(SpoolId),
-    /// Every other spool file may be dropped: this one has been verified.
-    SpoolKeep(SpoolId),
+    /// These have been verified; every other spool file that is complete may be dropped.
+    SpoolKeep(Vec<SpoolId>),
     /// Make a snapshot for a replica.
     Ship(ShipOrder),
     /// Stop making it.
@@ -104,12 +138,33 @@ pub struct ShipOrder {
     pub link: LinkId,
     /// Whose it is: its pipeline is asked about every key.
     pub view: usize,
-    /// What it is made of.
-    pub spool: SpoolId,
-    /// The history that it will say it belongs to; `None`: the spooled bytes go out as they are.
-    pub head: Option<Head>,
-    /// How it goes out.
-    pub framing: ShipFraming,
+    /// What is made.
+    pub cargo: Cargo,
+}
+
+/// What a snapshot is made of, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cargo {
+    /// A Redis or Valkey snapshot.
+    Rdb {
+        /// What it is made of.
+        spool: SpoolId,
+        /// The history that it will say it belongs to; `None`: the spooled bytes go out as they are.
+        head: Option<Head>,
+        /// How it goes out.
+        framing: ShipFraming,
+    },
+    /// A KEYSNAP body, streamed.
+    Kevy {
+        /// What it is made of, one after the other; none: an empty snapshot.
+        spools: Vec<SpoolId>,
+        /// The version of its head. The spools have this version, too.
+        version: u8,
+        /// The keys that belong into it by their new names; `None`: all of them.
+        share: Option<Share>,
+        /// The spooled bytes go out as they are: there is one spool, and no plugin.
+        verbatim: bool,
+    },
 }
 
 /// How much an operator should care.

@@ -6,6 +6,7 @@
 use alloc::format;
 
 use crate::fault::{Fault, Party};
+use crate::kevy;
 use crate::rdb::{Intake, Summary};
 
 /// How the upstream says where its snapshot ends.
@@ -15,6 +16,24 @@ pub enum Framing {
     Length(u64),
     /// `$EOF:<mark>`: the mark follows the snapshot, and then nothing until the first acknowledgement.
     Mark([u8; 40]),
+}
+
+/// What a snapshot is, and how its end is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Redis and Valkey: the end is found by walking it.
+    Rdb(Framing),
+    /// kevy: the primary says where the end is.
+    Kevy,
+}
+
+/// What is in a verified snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Contents {
+    /// Of Redis or Valkey.
+    Rdb(Summary),
+    /// Of kevy.
+    Kevy(kevy::snapshot::Summary),
 }
 
 /// A snapshot that is arriving.
