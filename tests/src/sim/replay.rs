@@ -1,11 +1,11 @@
 //! The same bytes in other pieces: a view's bytes must not depend on how the primary's arrive.
 
 use bytes::Bytes;
-use sluicegate_core::contract::{Input, LinkId, Output};
+use sluicegate_core::contract::{Drive, Input, LinkId, Output};
 use sluicegate_core::machine::Machine;
 use sluicegate_core::pipeline::Pipeline;
 use sluicegate_core::settings::Settings;
-use sluicegate_core::snapshot::Arrival;
+use sluicegate_core::snapshot::{Arrival, Contents, Format};
 
 use super::lens::{Lens, Native};
 use super::rng::Rng;
@@ -38,7 +38,7 @@ pub fn views(settings: &Settings, lenses: &[Lens], recording: &Recording<'_>, rn
     let mut machine = Machine::new(settings, pipelines, Box::new(move || ids.entropy()), Shell::time(0));
     let tell = |machine: &mut Machine, input| machine.handle(Shell::time(0), input);
     tell(&mut machine, Input::Tick);
-    tell(&mut machine, Input::Connected(LINK));
+    tell(&mut machine, Input::Connected(0, LINK));
     let head = format!("+FULLRESYNC {} {}\r\n${}\r\n", recording.id, recording.offset, recording.snapshot.len());
     for bytes in [b"+PONG\r\n", &b"+OK\r\n+OK\r\n+OK\r\n"[..], head.as_bytes(), &recording.snapshot] {
         tell(&mut machine, Input::Bytes(LINK, Bytes::copy_from_slice(bytes)));
@@ -46,12 +46,12 @@ pub fn views(settings: &Settings, lenses: &[Lens], recording: &Recording<'_>, rn
     let mut arrival = None;
     while let Some(output) = machine.poll_output() {
         match output {
-            Output::SpoolOpen(id, framing) => arrival = Some((id, Arrival::new(framing))),
+            Output::SpoolOpen(id, Format::Rdb(framing)) => arrival = Some((id, Arrival::new(framing))),
             Output::SpoolWrite(_, bytes) => {
                 let (id, arrival) = arrival.as_mut().expect("a spool is opened before it is written to");
                 arrival.push(&bytes).expect("the snapshot is sound");
                 if arrival.is_complete() {
-                    tell(&mut machine, Input::Spooled(*id, arrival.finish()));
+                    tell(&mut machine, Input::Spooled(*id, arrival.finish().map(Contents::Rdb)));
                 }
             }
             _ => {}

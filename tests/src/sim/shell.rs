@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use bytes::Bytes;
-use sluicegate_core::contract::{Input, LinkId, Note, Now, Output, ShipFraming, ShipOrder, SpoolId};
+use sluicegate_core::contract::{Cargo, Drive, Input, LinkId, Note, Now, Output, ShipFraming, ShipOrder, SpoolId};
 use sluicegate_core::fault::{Fault, Party};
 use sluicegate_core::machine::Machine;
-use sluicegate_core::rdb::{Family, RewriteError, Rewriter, ServerVersion};
-use sluicegate_core::snapshot::{Arrival, Framing};
+use sluicegate_core::rdb::{Family, Head, RewriteError, Rewriter, ServerVersion};
+use sluicegate_core::snapshot::{Arrival, Contents, Format, Framing};
 
 use super::lens::Native;
 use super::plant::Plant;
@@ -30,7 +30,7 @@ struct Spool {
 
 /// A snapshot on its way to a replica.
 struct Ship {
-    order: ShipOrder,
+    framing: ShipFraming,
     made: Result<Vec<u8>, Fault>,
     at: usize,
     told_length: bool,
@@ -99,20 +99,21 @@ impl Shell {
         let mut errands = Vec::new();
         while let Some(output) = self.machine.poll_output() {
             match output {
-                Output::Dial => errands.push(Errand::Dial),
-                Output::Close(link) => {
+                Output::Dial(_) => errands.push(Errand::Dial),
+                Output::Close(link) | Output::HangUp(link) => {
                     self.ships.remove(&link);
                     errands.push(Errand::Close(link));
                 }
                 Output::Note(note) => errands.push(Errand::Note(note)),
-                Output::SpoolOpen(id, framing) => self.open(id, framing),
+                Output::SpoolOpen(id, Format::Rdb(framing)) => self.open(id, framing),
+                Output::SpoolOpen(_, Format::Kevy) | Output::SpoolEnd(_) => unreachable!("the machine speaks Redis"),
                 Output::SpoolWrite(id, bytes) => {
                     if let Some(spool) = self.spool.as_mut().filter(|spool| spool.id == id) {
                         spool.pending.push_back(bytes);
                     }
                 }
                 Output::SpoolAbort(id) => drop(self.spool.take_if(|spool| spool.id == id)),
-                Output::SpoolKeep(id) => self.keep(id),
+                Output::SpoolKeep(ids) => ids.into_iter().for_each(|id| self.keep(id)),
                 Output::Ship(order) => self.ship(order),
                 Output::ShipCancel(link) => drop(self.ships.remove(&link)),
                 Output::Probe(link, ..) => self.probes.push_back(link),
@@ -144,20 +145,21 @@ impl Shell {
 
     fn ship(&mut self, order: ShipOrder) {
         self.shipped += 1;
-        let made = match self.kept.get(&order.spool).cloned() {
-            Some(spooled) => self.make(&order, &spooled),
+        let Cargo::Rdb { spool, head, framing } = order.cargo else { unreachable!("the machine speaks Redis") };
+        let made = match self.kept.get(&spool).cloned() {
+            Some(spooled) => self.make(order.view, head, &spooled),
             None => Err(Fault::new(Party::Own, "the spool file is gone")),
         };
         let made = match &mut self.plant {
-            Some(plant) => made.map(|bytes| plant.on_snapshot(bytes, order.head.is_some())),
+            Some(plant) => made.map(|bytes| plant.on_snapshot(bytes, head.is_some())),
             None => made,
         };
-        self.ships.insert(order.link, Ship { order, made, at: 0, told_length: false });
+        self.ships.insert(order.link, Ship { framing, made, at: 0, told_length: false });
     }
 
-    fn make(&mut self, order: &ShipOrder, spooled: &[u8]) -> Result<Vec<u8>, Fault> {
-        let Some(head) = order.head else { return Ok(spooled.to_vec()) };
-        let Some(Some(pipeline)) = self.pipelines.get_mut(order.view) else {
+    fn make(&mut self, view: usize, head: Option<Head>, spooled: &[u8]) -> Result<Vec<u8>, Fault> {
+        let Some(head) = head else { return Ok(spooled.to_vec()) };
+        let Some(Some(pipeline)) = self.pipelines.get_mut(view) else {
             return Err(Fault::new(Party::Own, "a rewritten snapshot for a view without plugins"));
         };
         let mut open = Native::new(super::lens::Lens::Relay, Default::default());
@@ -213,9 +215,9 @@ impl Shell {
         let id = spool.id;
         let outcome = outcome.filter(|_| !spool.answered);
         spool.answered |= outcome.is_some();
-        self.tell(Input::SpoolWritten(n));
+        self.tell(Input::SpoolWritten(id, n));
         if let Some(outcome) = outcome {
-            self.tell(Input::Spooled(id, outcome));
+            self.tell(Input::Spooled(id, outcome.map(Contents::Rdb)));
         }
     }
 
@@ -247,7 +249,7 @@ impl Shell {
                 return self.tell(Input::ShipEnded(link, Err(fault)));
             }
         };
-        if ship.order.framing == ShipFraming::Length && !ship.told_length {
+        if ship.framing == ShipFraming::Length && !ship.told_length {
             ship.told_length = true;
             let length = bytes.len() as u64;
             return self.tell(Input::ShipLength(link, length));

@@ -7,7 +7,7 @@ mod setup;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use sluicegate_core::contract::{Input, Level, LinkId};
+use sluicegate_core::contract::{Drive, Input, Level, LinkId};
 use sluicegate_core::machine::Machine;
 use sluicegate_core::pipeline::Pipeline;
 use sluicegate_core::settings::Settings;
@@ -255,13 +255,13 @@ impl World {
             return Err("a second link to the primary".into());
         }
         if self.rng.permille(self.primary.moody) {
-            self.shell.tell(Input::DialFailed("connection refused".into()));
+            self.shell.tell(Input::DialFailed(0, "connection refused".into()));
             return Ok(());
         }
         let link = self.link();
         self.primary.accept(link.0);
         self.up = Some(Up { link, to_primary: VecDeque::new(), stalled_until: 0 });
-        self.shell.tell(Input::Connected(link));
+        self.shell.tell(Input::Connected(0, link));
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use super::Machine;
-use crate::contract::{Level, LinkId, Output};
+use crate::contract::{Drive, Level, LinkId, Output};
 use crate::limits;
 use crate::replica::Phase;
 use crate::upstream;
@@ -20,7 +20,7 @@ impl Machine {
             && !self.stopping
         {
             self.upstream.dialing(now);
-            self.outputs.push_back(Output::Dial);
+            self.outputs.push_back(Output::Dial(0));
         }
         if now < self.ticked + TICK_MS {
             return;

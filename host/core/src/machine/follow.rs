@@ -1,6 +1,7 @@
 //! What the primary says, and what follows from it for the views.
 
 use alloc::format;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use crate::limits;
 use crate::position::ReplId;
 use crate::rdb::{Family, Summary};
 use crate::resp;
-use crate::snapshot::Framing;
+use crate::snapshot::{Contents, Format, Framing};
 use crate::upstream::{Heard, Phase};
 use crate::view::{Segment, State};
 
@@ -232,11 +233,15 @@ impl Machine {
         self.next_spool += 1;
         let now = self.now.mono_ms;
         self.arriving = Some(Arriving { id, framing, received: 0, unwritten: 0, started: now, noted: now });
-        self.outputs.push_back(Output::SpoolOpen(id, framing));
+        self.outputs.push_back(Output::SpoolOpen(id, Format::Rdb(framing)));
     }
 
-    pub(super) fn spooled(&mut self, id: SpoolId, outcome: Result<Summary, Fault>) {
+    pub(super) fn spooled(&mut self, id: SpoolId, outcome: Result<Contents, Fault>) {
         let Some(arriving) = self.arriving.take_if(|arriving| arriving.id == id) else { return };
+        let outcome = outcome.and_then(|contents| match contents {
+            Contents::Rdb(summary) => Ok(summary),
+            Contents::Kevy(_) => Err(Fault::new(Party::Own, "a snapshot of kevy where one of Redis was asked for")),
+        });
         let (Some((history, offset)), Ok(summary)) = (self.promised, &outcome) else {
             let fault = outcome.err().unwrap_or_else(|| Fault::new(Party::Own, "a snapshot that nobody promised"));
             self.note(Level::Error, "full-sync-failed", format!("{fault}; the snapshot is thrown away"));
@@ -249,7 +254,7 @@ impl Machine {
         }
         self.promised = None;
         self.last_fresh = self.last_fresh.map(|_| self.now.mono_ms);
-        self.outputs.push_back(Output::SpoolKeep(id));
+        self.outputs.push_back(Output::SpoolKeep(vec![id]));
         self.note_synced(&arriving, summary);
         self.begin_segment(history, offset, summary);
         self.spooled = Some(Spooled { id, summary: summary.clone(), since: self.now.mono_ms });

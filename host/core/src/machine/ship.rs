@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::Machine;
 use super::follow::human;
-use crate::contract::{Level, LinkId, Output, ShipFraming, ShipOrder};
+use crate::contract::{Cargo, Level, LinkId, Output, ShipFraming, ShipOrder};
 use crate::fault::{Fault, Party};
 use crate::limits;
 use crate::rdb::{Head, ServerVersion, can_load};
@@ -117,7 +117,8 @@ impl Machine {
             framing = ShipFraming::Length;
         }
         self.stats.sync_full += 1;
-        self.outputs.push_back(Output::Ship(ShipOrder { link, view: replica.view, spool: spooled.id, head, framing }));
+        let cargo = Cargo::Rdb { spool: spooled.id, head, framing };
+        self.outputs.push_back(Output::Ship(ShipOrder { link, view: replica.view, cargo }));
     }
 
     pub(super) fn ship_length(&mut self, link: LinkId, length: u64) {

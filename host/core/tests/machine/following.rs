@@ -1,6 +1,6 @@
 //! Replicas that follow: what they get, what they say, and how it ends.
 
-use sluicegate_core::contract::{Input, Now};
+use sluicegate_core::contract::{Drive, Input, Now};
 use sluicegate_core::settings::ViewSettings;
 
 use crate::rig::{A, Filter, Rig, frame, frames};

@@ -202,9 +202,9 @@ fn an_attempt_that_was_given_up_cannot_disturb_the_one_that_came_through() {
     rig.wait(61_000);
     rig.attach(A, 10);
     let late = rig.link();
-    rig.handle(Input::Connected(late));
+    rig.handle(Input::Connected(0, late));
     assert!(rig.closed.contains(&late));
-    rig.handle(Input::DialFailed("late".into()));
+    rig.handle(Input::DialFailed(0, "late".into()));
     assert_eq!(rig.machine.upstream_phase(), Phase::Streaming);
     rig.up(frame("SET a 1"));
     assert_eq!(rig.machine.upstream_position().unwrap().2, 10 + frame("SET a 1").len() as u64);

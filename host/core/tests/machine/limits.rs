@@ -1,6 +1,6 @@
 //! What a peer can make us hold.
 
-use sluicegate_core::contract::{Input, Now};
+use sluicegate_core::contract::{Drive, Input, Now, SpoolId};
 
 use crate::rig::{A, Rig, frame};
 
@@ -71,6 +71,6 @@ fn the_primary_is_not_read_faster_than_the_disk_writes() {
     assert!(rig.machine.wants_read(up));
     rig.machine.handle(now, Input::Bytes(up, vec![0; 5 << 20].into()));
     assert!(!rig.machine.wants_read(up));
-    rig.machine.handle(now, Input::SpoolWritten(2 << 20));
+    rig.machine.handle(now, Input::SpoolWritten(SpoolId(0), 2 << 20));
     assert!(rig.machine.wants_read(up));
 }

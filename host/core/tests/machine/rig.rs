@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use sluicegate_core::contract::{Input, LinkId, Note, Now, Output, ShipFraming, ShipOrder, SpoolId};
+use sluicegate_core::contract::{Cargo, Drive, Input, LinkId, Note, Now, Output, ShipFraming, ShipOrder, SpoolId};
 use sluicegate_core::machine::Machine;
 use sluicegate_core::pipeline::{Answers, FrameBatch, KeepAll, KeyBatch, Pipeline, PluginFault, Traits};
 use sluicegate_core::rdb::{Family, write};
 use sluicegate_core::resp::write_command;
 use sluicegate_core::settings::{Settings, UpstreamSettings, ViewSettings};
-use sluicegate_core::snapshot::{Arrival, Framing};
+use sluicegate_core::snapshot::{Arrival, Contents, Format, Framing};
 
 /// Ids of primaries.
 pub(crate) const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -141,18 +141,23 @@ impl Rig {
 
     fn obey(&mut self, output: Output) {
         match output {
-            Output::Dial => self.dialing = true,
+            Output::Dial(port) => {
+                assert_eq!(port, 0, "the primary has one port");
+                self.dialing = true;
+            },
             Output::Close(link) => {
                 self.up.take_if(|up| *up == link);
                 assert!(self.closed.insert(link), "{link:?} is closed twice");
             }
-            Output::SpoolOpen(id, framing) => {
+            Output::SpoolOpen(id, format) => {
+                let Format::Rdb(framing) = format else { panic!("{format:?}") };
                 assert!(self.spool.is_none(), "one snapshot arrives at a time");
                 self.spool = Some(Spool { id, framing, arrival: Arrival::new(framing), bytes: Vec::new() });
             }
             Output::SpoolWrite(id, bytes) => self.spooled(id, &bytes),
             Output::SpoolAbort(id) => assert!(self.spool.take().is_none_or(|spool| spool.id == id)),
-            Output::SpoolKeep(id) => self.kept.retain(|kept, _| *kept == id),
+            Output::SpoolKeep(ids) => self.kept.retain(|kept, _| ids.contains(kept)),
+            Output::HangUp(_) | Output::SpoolEnd(_) => panic!("only for kevy: {output:?}"),
             Output::Ship(order) => {
                 self.ships.push(order.clone());
                 if self.ships_itself {
@@ -175,22 +180,23 @@ impl Rig {
             Err(fault) => Some(Err(fault)),
             Ok(_) => spool.arrival.is_complete().then(|| spool.arrival.finish()),
         };
-        self.handle(Input::SpoolWritten(bytes.len()));
+        self.handle(Input::SpoolWritten(id, bytes.len()));
         if let Some(outcome) = outcome {
             let spool = self.spool.take().unwrap();
             self.kept.insert(id, spool.bytes);
             assert!(matches!(spool.framing, Framing::Length(_) | Framing::Mark(_)));
-            self.handle(Input::Spooled(id, outcome));
+            self.handle(Input::Spooled(id, outcome.map(Contents::Rdb)));
         }
     }
 
     /// Makes the snapshot of an order. What a view with plugins would hold is no matter of the machine.
     pub(crate) fn ship(&mut self, order: &ShipOrder) {
-        let bytes = match order.head {
-            None => self.kept[&order.spool].clone(),
+        let Cargo::Rdb { spool, head, framing } = order.cargo else { panic!("{order:?}") };
+        let bytes = match head {
+            None => self.kept[&spool].clone(),
             Some(_) => b"(snapshot)".to_vec(),
         };
-        if order.framing == ShipFraming::Length {
+        if framing == ShipFraming::Length {
             self.handle(Input::ShipLength(order.link, bytes.len() as u64));
         }
         self.handle(Input::ShipBytes(order.link, bytes.into()));
@@ -224,7 +230,7 @@ impl Rig {
         let waited = self.dialed();
         let link = self.link();
         self.up = Some(link);
-        self.handle(Input::Connected(link));
+        self.handle(Input::Connected(0, link));
         waited
     }
 
@@ -293,7 +299,7 @@ impl Rig {
     /// Someone connects to the port of view `view`.
     pub(crate) fn accept(&mut self, view: usize) -> LinkId {
         let link = self.link();
-        self.handle(Input::Accepted { link, view, peer: format!("10.0.0.{}:4000", link.0) });
+        self.handle(Input::Accepted { link, view, port: 0, peer: format!("10.0.0.{}:4000", link.0) });
         link
     }
 

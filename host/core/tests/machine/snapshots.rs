@@ -1,6 +1,6 @@
 //! Snapshots: as they come, and as they go out.
 
-use sluicegate_core::contract::{Input, LinkId, Now};
+use sluicegate_core::contract::{Drive, Input, LinkId, Now};
 use sluicegate_core::fault::{Fault, Party};
 use sluicegate_core::rdb::{Family, ServerVersion};
 use sluicegate_core::replica::Phase;

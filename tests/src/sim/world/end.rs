@@ -1,6 +1,6 @@
 //! How a world ends: the faults stop, everything becomes well, and the last history is told once more.
 
-use sluicegate_core::contract::Input;
+use sluicegate_core::contract::{Drive, Input};
 use sluicegate_core::replica::Phase;
 use sluicegate_core::upstream;
 use sluicegate_core::view::State;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use sluicegate_core::contract::{Input, LinkId};
+use sluicegate_core::contract::{Drive, Input, LinkId};
 
 use super::{Down, World};
 use crate::sim::replica::{Event, Question, Replica};
@@ -94,7 +94,7 @@ impl World {
         let down =
             Down { replica, to_replica: VecDeque::new(), to_proxy, stalled_until: 0, closed: false, history: None };
         self.downs.insert(link, down);
-        self.shell.tell(Input::Accepted { link, view, peer: format!("10.0.0.{replica}:5000") });
+        self.shell.tell(Input::Accepted { link, view, port: 0, peer: format!("10.0.0.{replica}:5000") });
     }
 
     /// Bytes move on one link, or do not.

@@ -1,0 +1,122 @@
+//! The door: what the shell says and asks.
+
+use alloc::vec::Vec;
+
+use super::{Machine, clock};
+use crate::contract::{Drive, Input, LinkId, Now, Output};
+use crate::limits;
+use crate::outbox::Outbox;
+use crate::replica::Phase;
+use crate::upstream;
+
+impl Drive for Machine {
+    fn handle(&mut self, now: Now, input: Input) {
+        self.now = now;
+        match input {
+            Input::Connected(_, link) => self.connected(link),
+            Input::DialFailed(_, why) => self.dial_failed(&why),
+            Input::Accepted { link, view, peer, .. } => self.accepted(link, view, peer),
+            Input::Bytes(link, bytes) if self.up_link == Some(link) => {
+                self.upstream.push(bytes, now.mono_ms);
+                self.listen();
+            }
+            Input::Bytes(link, bytes) => self.said(link, &bytes),
+            Input::Closed(link, why) if self.up_link == Some(link) => self.upstream_lost(&why),
+            Input::Closed(link, why) => self.replica_lost(link, &why),
+            Input::SpoolWritten(id, bytes) => {
+                if let Some(arriving) = self.arriving.as_mut().filter(|arriving| arriving.id == id) {
+                    arriving.unwritten = arriving.unwritten.saturating_sub(bytes);
+                }
+            }
+            Input::Spooled(id, outcome) => self.spooled(id, outcome),
+            Input::ShipLength(link, length) => self.ship_length(link, length),
+            Input::ShipBytes(link, bytes) => self.ship_bytes(link, bytes),
+            Input::ShipEnded(link, outcome) => self.ship_ended(link, outcome),
+            Input::Probed(link, version) => self.probed(link, version),
+            Input::Tick => self.tick(),
+            Input::Shutdown => self.shutdown(),
+        }
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    fn outbox(&mut self, link: LinkId) -> Option<&mut Outbox> {
+        if self.up_link == Some(link) {
+            return Some(&mut self.up_out);
+        }
+        self.replicas.get_mut(&link).map(|replica| &mut replica.outbox)
+    }
+
+    fn links_with_output(&self, links: &mut Vec<LinkId>) {
+        links.clear();
+        links.extend(self.up_link.filter(|_| !self.up_out.is_empty()));
+        links.extend(self.replicas.iter().filter(|(_, replica)| !replica.outbox.is_empty()).map(|(link, _)| *link));
+    }
+
+    /// A snapshot that the disk does not keep up with is not read further.
+    fn wants_read(&self, link: LinkId) -> bool {
+        if self.up_link != Some(link) {
+            return true;
+        }
+        !self.stopping
+            && self.upstream.phase() != upstream::Phase::Verifying
+            && self.arriving.as_ref().is_none_or(|arriving| arriving.unwritten < limits::SPOOL_UNWRITTEN_BYTES_MAX)
+    }
+
+    fn ship_room(&self, link: LinkId) -> usize {
+        self.replicas.get(&link).filter(|replica| replica.phase == Phase::Shipping).map_or(0, |replica| {
+            let cap = self.views.get(replica.view).map_or(0, |view| view.settings().replica_output_bytes / 2);
+            cap.saturating_sub(replica.outbox.len())
+        })
+    }
+
+    fn pump(&mut self) {
+        self.hold_backlogs();
+        let mut behind = Vec::new();
+        for (link, replica) in &mut self.replicas {
+            replica.note_progress(self.now.mono_ms);
+            if !matches!(replica.phase, Phase::Shipping | Phase::Loading | Phase::Streaming) {
+                continue;
+            }
+            let Some(view) = self.views.get(replica.view) else { continue };
+            if replica.cursor < view.backlog().start() {
+                behind.push(*link);
+                continue;
+            }
+            let mut budget = limits::PUMP_BYTES_MAX;
+            while replica.phase == Phase::Streaming
+                && budget > 0
+                && replica.outbox.len() < view.settings().replica_output_bytes / 2
+            {
+                let Some(bytes) = view.backlog().read(replica.cursor, budget).filter(|bytes| !bytes.is_empty()) else {
+                    break;
+                };
+                budget -= bytes.len();
+                replica.cursor += bytes.len() as u64;
+                replica.outbox.push(bytes);
+            }
+        }
+        for link in behind {
+            self.fell_behind(link);
+        }
+        self.close_the_leaving();
+    }
+
+    fn next_wakeup(&self) -> u64 {
+        let tick = self.ticked + clock::TICK_MS;
+        match self.upstream.phase() {
+            upstream::Phase::Idle(at) if !self.stopping => tick.min(at.max(self.now.mono_ms)),
+            _ => tick,
+        }
+    }
+
+    fn is_drained(&self) -> bool {
+        self.stopping
+            && self.replicas.values().all(|replica| {
+                let end = self.views.get(replica.view).map_or(0, |view| view.backlog().end());
+                replica.outbox.is_empty() && (replica.phase != Phase::Streaming || replica.cursor >= end)
+            })
+    }
+}
