@@ -12,9 +12,16 @@
 mod envelope;
 mod error;
 mod listener;
+pub mod machine;
+pub mod projection;
+pub mod replica;
 pub mod route;
 mod scanner;
+pub mod settings;
 pub mod snapshot;
+mod stream;
+mod up;
+pub mod view;
 pub mod wire;
 
 pub use error::{WireError, Wrong};

@@ -10,6 +10,8 @@ mod drive;
 mod follow;
 mod ship;
 
+pub(crate) use follow::human;
+
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;

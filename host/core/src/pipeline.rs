@@ -215,6 +215,8 @@ pub struct Traits {
     pub db_independent: bool,
     /// At least one plugin decides about frames without keys.
     pub decides_frames: bool,
+    /// At least one plugin can give a key another name.
+    pub renames: bool,
     /// At least one plugin was told to drop or pass what it cannot answer, so the view may be inexact.
     pub inexact: bool,
 }
@@ -251,6 +253,6 @@ impl Pipeline for KeepAll {
     }
 
     fn traits(&self) -> Traits {
-        Traits { db_independent: true, decides_frames: false, inexact: false }
+        Traits { db_independent: true, decides_frames: false, renames: false, inexact: false }
     }
 }

@@ -75,7 +75,7 @@ impl Projection {
         bounds: Bounds,
         db: u32,
     ) -> Self {
-        let none = Traits { db_independent: true, decides_frames: false, inexact: false };
+        let none = Traits { db_independent: true, decides_frames: false, renames: false, inexact: false };
         Self {
             restores: [table.find(b"restore"), table.find(b"restore-asking")],
             table,

@@ -46,6 +46,7 @@ impl GuestPipeline {
         let traits = Traits {
             db_independent: plugins.iter().all(|plugin| plugin.descriptor().db_independent),
             decides_frames: plugins.iter().any(|plugin| plugin.exports().has_frame_filter()),
+            renames: plugins.iter().any(|plugin| plugin.exports().has_transform()),
             inexact: plugins.iter().any(|plugin| plugin.spec().on_error != OnError::Halt),
         };
         let stats = StatsHandle { cells: members.iter().map(|member| Arc::clone(&member.cell)).collect() };

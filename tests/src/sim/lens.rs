@@ -199,6 +199,7 @@ impl Pipeline for Native {
     fn traits(&self) -> Traits {
         Traits {
             db_independent: self.lens != Lens::Databases,
+            renames: true,
             decides_frames: self.lens.hides_canaries(),
             inexact: false,
         }

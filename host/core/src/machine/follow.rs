@@ -432,7 +432,7 @@ fn write_ack(out: &mut Vec<u8>, offset: u64) {
 }
 
 /// Bytes for people.
-pub(super) fn human(bytes: u64) -> alloc::string::String {
+pub(crate) fn human(bytes: u64) -> alloc::string::String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let (mut whole, mut rest, mut unit) = (bytes, 0, 0);
     while whole >= 1024 && unit + 1 < UNITS.len() {

@@ -234,6 +234,6 @@ impl<F: Fn(&[u8]) -> Option<Vec<u8>> + Send> Pipeline for Rule<F> {
     }
 
     fn traits(&self) -> Traits {
-        Traits { db_independent: true, decides_frames: false, inexact: false }
+        Traits { db_independent: true, decides_frames: false, renames: true, inexact: false }
     }
 }

@@ -56,7 +56,12 @@ impl Pipeline for Rules {
     }
 
     fn traits(&self) -> Traits {
-        Traits { db_independent: self.db_independent, decides_frames: self.decides_frames, inexact: false }
+        Traits {
+            db_independent: self.db_independent,
+            decides_frames: self.decides_frames,
+            renames: false,
+            inexact: false,
+        }
     }
 }
 

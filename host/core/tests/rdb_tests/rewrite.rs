@@ -266,7 +266,7 @@ impl Pipeline for Broken {
     }
 
     fn traits(&self) -> Traits {
-        Traits { db_independent: true, decides_frames: true, inexact: false }
+        Traits { db_independent: true, decides_frames: true, renames: true, inexact: false }
     }
 }
 

@@ -56,7 +56,7 @@ impl Pipeline for Rules {
     }
 
     fn traits(&self) -> Traits {
-        Traits { db_independent: false, decides_frames: self.hidden_library.is_some(), inexact: false }
+        Traits { db_independent: false, decides_frames: self.hidden_library.is_some(), renames: true, inexact: false }
     }
 }
 

@@ -1,0 +1,105 @@
+//! When streams begin, and when they end.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::Machine;
+use crate::contract::{Level, LinkId};
+use crate::fault::Fault;
+
+/// A fresh snapshot because a backlog was outrun is asked for at most this often: it costs every replica a full sync.
+const FRESH_EVERY_MS: u64 = 30_000;
+
+impl Machine {
+    /// What follows in this shard is no continuation of what we have of it: every stream made of it begins anew, and with
+    /// it all the shards that those streams are made of.
+    pub(super) fn shard_begins(&mut self, index: usize) {
+        let mut others: Vec<usize> = Vec::new();
+        for view in 0..self.views.len() {
+            let ended: Vec<usize> = self.views.get(view).map_or_else(Vec::new, |view| view.ended_by(index).collect());
+            for group in ended {
+                self.close_group(view, group);
+                let (unix_ms, entropy) = (self.now.unix_ms, &mut self.entropy);
+                let generation = || generation(entropy());
+                let was = self.views.get_mut(view).map(|view| view.begin_round(group, unix_ms, generation));
+                others.extend(was.unwrap_or_default());
+            }
+        }
+        if let Some(shard) = self.shards.get_mut(index) {
+            shard.seed = None;
+        }
+        others.sort_unstable();
+        others.dedup();
+        for other in others.into_iter().filter(|&other| other != index) {
+            self.refresh(other, "streams of a view that it is part of begin anew");
+        }
+    }
+
+    /// What a shard holds is known.
+    pub(super) fn shard_seeded(&mut self, index: usize) {
+        for view in 0..self.views.len() {
+            let live = self.views.get_mut(view).map(|view| view.seed(index)).unwrap_or_default();
+            for group in live {
+                let Some(view) = self.views.get(view) else { continue };
+                let text = format!("view '{}' is live", view.name(group));
+                self.note(Level::Info, "view-live", text);
+            }
+        }
+    }
+
+    /// Asks a shard for a snapshot: the link is made anew, and claims nothing.
+    pub(super) fn refresh(&mut self, index: usize, why: &str) {
+        let Some(shard) = self.shards.get_mut(index) else { return };
+        shard.fresh = Some(String::from(why));
+        if shard.link.is_some() {
+            self.hang_up(index, true);
+        }
+    }
+
+    /// Nothing that we have can bring this replica up: the primary has to be asked.
+    pub(super) fn outrun(&mut self, view: usize, group: usize, why: &str) {
+        let now = self.now.mono_ms;
+        if self.last_fresh.is_some_and(|last| now - last < FRESH_EVERY_MS) {
+            return;
+        }
+        let Some(sources) = self.views.get(view).and_then(|view| view.groups.get(group)).map(|group| group.sources())
+        else {
+            return;
+        };
+        self.last_fresh = Some(now);
+        for source in sources {
+            self.refresh(source, why);
+        }
+    }
+
+    /// Streams can no longer be kept right.
+    pub(super) fn group_halted(&mut self, view: usize, group: usize, fault: &Fault) {
+        let Some(name) = self.views.get(view).map(|view| view.name(group)) else { return };
+        self.note(Level::Error, "view-halted", format!("view '{name}' halts: {fault}"));
+        self.close_group(view, group);
+    }
+
+    /// Closes every replica of some streams.
+    fn close_group(&mut self, view: usize, group: usize) {
+        let Some(of) = self.views.get(view) else { return };
+        let links: Vec<LinkId> = self
+            .replicas
+            .iter()
+            .filter(|(_, replica)| replica.view == view && of.group_of(replica.shard) == Some(group))
+            .map(|(link, _)| *link)
+            .collect();
+        // All of them first: a place that one frees must not go to the next that is to be closed.
+        for link in links {
+            self.drop_link(link);
+        }
+        self.ship_next();
+    }
+}
+
+/// A generation as the newest servers choose them: 53 random bits, never 0.
+fn generation(random: [u8; 20]) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.iter_mut().zip(random).for_each(|(byte, random)| *byte = random);
+    (u64::from_le_bytes(bytes) >> 11).max(1)
+}

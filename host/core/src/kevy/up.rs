@@ -1,0 +1,148 @@
+//! One shard of the primary: the link to it and the place in its history.
+
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::settings::Upstream;
+use super::{Dialect, Scanner, wire};
+use crate::contract::{LinkId, SpoolId};
+use crate::outbox::Outbox;
+
+/// A link that lasted for so long was a good one: the next attempt is made soon. Milliseconds.
+const GOOD_MS: u64 = 2_000;
+
+/// What a link to a shard is doing, in the order of events. Times are milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// No link; a new attempt is due at this time.
+    Idle(u64),
+    /// A connection is being made, since this time.
+    Dialing(u64),
+    /// The handshake is out, since this time.
+    Greeting(u64),
+    /// Frames, or the wait for what the first event will be.
+    Live,
+    /// A snapshot arrives.
+    Copying(SpoolId),
+    /// It has arrived, and is looked at; nothing else is, until that is done.
+    Verifying(SpoolId),
+}
+
+/// What the keys of the shard were when its stream began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seed {
+    /// There were none: the stream is followed from its first frame.
+    Empty,
+    /// A snapshot, in this version of its format.
+    Spool(SpoolId, u8),
+}
+
+/// One shard of the primary. The frames before `next` have been taken.
+#[derive(Debug)]
+pub(super) struct Shard {
+    pub(super) phase: Phase,
+    pub(super) link: Option<LinkId>,
+    pub(super) out: Outbox,
+    pub(super) scanner: Option<Scanner>,
+    /// Bytes that came while a snapshot was looked at.
+    pub(super) waiting: VecDeque<Bytes>,
+    /// What the primary speaks, as far as we know.
+    pub(super) dialect: Option<Dialect>,
+    /// What the handshake under way speaks.
+    pub(super) trying: Dialect,
+    pub(super) generation: u64,
+    pub(super) next: u64,
+    pub(super) seed: Option<Seed>,
+    /// Why the next handshake claims nothing, so that a snapshot comes; `None`: it goes on where we are.
+    pub(super) fresh: Option<String>,
+    /// Nothing is known of what this link continues: its first event will tell.
+    pub(super) awaits: bool,
+    /// A snapshot has ended: the next sign of life may name a new generation.
+    pub(super) may_rename: bool,
+    /// When something was last heard.
+    pub(super) heard: u64,
+    /// Since when the primary speaks of frames that it does not send.
+    pub(super) owed_since: Option<u64>,
+    /// Snapshot bytes received, those that are not on disk yet, and when it began.
+    pub(super) received: u64,
+    pub(super) unwritten: usize,
+    pub(super) started: u64,
+    /// When the link came up.
+    greeted: u64,
+    backoff_ms: u64,
+}
+
+impl Shard {
+    pub(super) fn new(settings: &Upstream) -> Self {
+        Self {
+            phase: Phase::Idle(0),
+            link: None,
+            out: Outbox::default(),
+            scanner: None,
+            waiting: VecDeque::new(),
+            dialect: settings.dialect,
+            trying: settings.dialect.unwrap_or(Dialect::K3),
+            generation: 0,
+            next: 0,
+            seed: None,
+            fresh: Some("first attach".into()),
+            awaits: false,
+            may_rename: false,
+            heard: 0,
+            owed_since: None,
+            received: 0,
+            unwritten: 0,
+            started: 0,
+            greeted: 0,
+            backoff_ms: settings.backoff_min_ms,
+        }
+    }
+
+    /// The link is up: the handshake. `id` is what we call ourselves.
+    pub(super) fn greet(&mut self, link: LinkId, scanner: Scanner, id: &str, now: u64) {
+        (self.link, self.scanner) = (Some(link), Some(scanner));
+        (self.out, self.phase, self.heard) = (Outbox::default(), Phase::Greeting(now), now);
+        self.greeted = now;
+        self.waiting.clear();
+        (self.owed_since, self.may_rename) = (None, false);
+        let (generation, next) = if self.fresh.is_some() { (0, 0) } else { (self.generation, self.next) };
+        let mut hello = Vec::new();
+        wire::write_request(&mut hello, self.trying.has_generation().then_some(generation), next, id);
+        self.out.push_copy(&hello);
+    }
+
+    /// The link is gone, or was given up. Returns how long the next attempt waits, in milliseconds.
+    pub(super) fn lost(&mut self, settings: &Upstream, now: u64, at_once: bool) -> u64 {
+        // One that ends soon after it began may well do so again, and costs the primary a snapshot each time.
+        if self.link.is_some() && now.saturating_sub(self.greeted) > GOOD_MS {
+            self.backoff_ms = settings.backoff_min_ms;
+        }
+        let wait = if at_once { 0 } else { self.backoff_ms };
+        if !at_once {
+            self.backoff_ms = self.backoff_ms.saturating_mul(2).min(settings.backoff_max_ms);
+        }
+        (self.link, self.scanner, self.out) = (None, None, Outbox::default());
+        self.waiting.clear();
+        self.phase = Phase::Idle(now + wait);
+        self.awaits = false;
+        wait
+    }
+
+    /// Whether it follows the stream of the primary.
+    pub(super) fn is_live(&self) -> bool {
+        self.phase == Phase::Live
+    }
+
+    /// Tells the primary what was received, where it listens.
+    pub(super) fn acknowledge(&mut self) {
+        let listens = self.dialect.is_some_and(Dialect::has_heartbeat);
+        if listens && matches!(self.phase, Phase::Live | Phase::Copying(_) | Phase::Verifying(_)) {
+            let mut line = Vec::new();
+            wire::write_replconf_ack(&mut line, self.next);
+            self.out.push_copy(&line);
+        }
+    }
+}
