@@ -5,13 +5,13 @@
 
 use alloc::string::String;
 
-use super::{Dialect, Listener};
+use super::{Asked, Dialect, Listener};
 use crate::outbox::Outbox;
 
 /// What a link is doing, in the order of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Its handshake is awaited.
+    /// Its handshake is awaited, or a snapshot of the primary before it can be answered.
     Talking,
     /// It waits for a snapshot.
     Queued,
@@ -37,6 +37,8 @@ pub struct Replica {
     /// What waits to be written to it.
     pub outbox: Outbox,
     pub(super) listener: Listener,
+    /// What it asked for, while that cannot be answered yet.
+    pub(super) asked: Option<Asked>,
     /// What it speaks. A handshake without a generation is [`Dialect::K1`]'s until an acknowledgement comes: a sign of life
     /// would make such a replica drop the link.
     pub dialect: Dialect,
@@ -68,6 +70,7 @@ impl Replica {
             phase: Phase::Talking,
             outbox: Outbox::default(),
             listener: Listener::new(),
+            asked: None,
             dialect: Dialect::K1,
             cursor: 0,
             acked: 0,

@@ -38,12 +38,13 @@ impl Machine {
 
     /// What a shard holds is known.
     pub(super) fn shard_seeded(&mut self, index: usize) {
-        for view in 0..self.views.len() {
-            let live = self.views.get_mut(view).map(|view| view.seed(index)).unwrap_or_default();
+        for at in 0..self.views.len() {
+            let live = self.views.get_mut(at).map(|view| view.seed(index)).unwrap_or_default();
             for group in live {
-                let Some(view) = self.views.get(view) else { continue };
+                let Some(view) = self.views.get(at) else { continue };
                 let text = format!("view '{}' is live", view.name(group));
                 self.note(Level::Info, "view-live", text);
+                self.answer_the_waiting(at);
             }
         }
     }

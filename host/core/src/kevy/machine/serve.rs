@@ -46,7 +46,7 @@ impl Machine {
     /// A replica has said what it holds.
     fn asked(&mut self, link: LinkId, asked: Asked) {
         let Some(replica) = self.replicas.get_mut(&link) else { return };
-        replica.id = asked.id;
+        replica.id.clone_from(&asked.id);
         replica.dialect = if asked.generation.is_some() { Dialect::K3 } else { Dialect::K1 };
         let (index, shard) = (replica.view, replica.shard);
         let Some(view) = self.views.get(index) else { return };
@@ -59,15 +59,21 @@ impl Machine {
             self.note(Level::Warn, "replica-refused", text);
             return self.drop_link(link);
         }
-        let Some(stream) = view.stream(shard).filter(|_| view.state(shard) == Some(&State::Live)) else {
-            // The protocol has no word for "later". A replica tries again in a quarter of a second.
-            let why = match view.state(shard) {
-                Some(State::Halted(fault)) => format!("the view is halted: {fault}"),
-                _ => String::from("the primary's snapshot is not there yet"),
-            };
-            let text = format!("{} is turned away: {why}", self.replica_name(link));
-            self.note(Level::Debug, "replica-later", text);
-            return self.drop_link(link);
+        let stream = match (view.state(shard), view.stream(shard)) {
+            (Some(State::Live), Some(stream)) => stream,
+            (Some(State::Halted(fault)), _) => {
+                let text = format!("{} is turned away: its view is halted: {fault}", self.replica_name(link));
+                self.note(Level::Debug, "replica-later", text);
+                return self.drop_link(link);
+            }
+            _ => {
+                // The protocol has no word for "later"; a replica waits five seconds for an answer, then tries again.
+                return self
+                    .replicas
+                    .get_mut(&link)
+                    .into_iter()
+                    .for_each(|replica| replica.asked = Some(asked.clone()));
+            }
         };
         let place = stream.find(asked.offset);
         let cause = match (asked.generation, place) {
@@ -83,6 +89,16 @@ impl Machine {
             _ => "what it lacks is no longer in the backlog",
         };
         self.full_resync(link, asked.offset, cause);
+    }
+
+    /// Answers the replicas of some streams that came before these were there.
+    pub(super) fn answer_the_waiting(&mut self, view: usize) {
+        let waiting = self.replicas.iter_mut().filter(|(_, replica)| replica.view == view);
+        let waiting: Vec<(LinkId, Asked)> =
+            waiting.filter_map(|(link, replica)| Some((*link, replica.asked.take()?))).collect();
+        for (link, asked) in waiting {
+            self.asked(link, asked);
+        }
     }
 
     /// A replica goes on where it was.
