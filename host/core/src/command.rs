@@ -1,8 +1,9 @@
 //! Which commands can stand in a replication stream, where their keys are, and how a filtered view treats them.
 //!
-//! The facts stand in `command/table.txt`, one row a command, for people to read; here they become a [`Table`] that answers
-//! in a few nanoseconds. [`keys`] tells where the keys of one frame lie, [`absolute`] rewrites an expiry that counts from
-//! the moment of arrival. A command that has no row is unknown: nothing may be guessed of it.
+//! The facts stand in `command/table.txt`, one row a command, for people to read (what only kevy has, in
+//! `command/kevy.txt`); here they become a [`Table`] that answers in a few nanoseconds. [`keys`] tells where the keys
+//! of one frame lie, [`absolute`] rewrites an expiry that counts from the moment of arrival. A command that has no row
+//! is unknown: nothing may be guessed of it.
 
 mod expiry;
 mod keys;
@@ -76,6 +77,8 @@ pub enum Class {
     Function,
     /// Changes the cached scripts (SCRIPT LOAD, SCRIPT FLUSH; sent by 6.2 only), which are no data.
     Script,
+    /// Changes what kevy keeps beside the keys: its indexes, tables and views.
+    Catalog,
     /// The stream's own business, which the host handles itself.
     Service(Service),
     /// Halts a view with plugins, for the reason given.
@@ -210,6 +213,22 @@ impl Table {
             Ok(rows) => Self::new(rows),
             Err(fault) => panic!("command/table.txt: {fault}"),
         }
+    }
+
+    /// The table of kevy 1.19 to 7.0: the rows of [`Table::builtin`], with kevy's own beside them and in their place.
+    ///
+    /// # Panics
+    /// If a table that was compiled in is faulty, which a test rules out.
+    pub fn kevy() -> Self {
+        let own = match parse::rows(include_str!("command/kevy.txt")) {
+            Ok(rows) => rows,
+            Err(fault) => panic!("command/kevy.txt: {fault}"),
+        };
+        let Self { mut rows, .. } = Self::builtin();
+        let group = |row: &Row| row.name.split('|').next();
+        rows.retain(|row| own.iter().all(|instead| Some(instead.name) != group(row)));
+        rows.extend(own);
+        Self::new(rows)
     }
 
     fn new(rows: Vec<Row>) -> Self {
@@ -374,6 +393,24 @@ mod tests {
                 let frame = Frame::of(&text);
                 assert_eq!(table.resolve(frame.args()), Some(CommandId(index as u16)), "{text}");
             }
+        }
+    }
+
+    #[test]
+    fn kevy_has_rows_of_its_own_and_in_the_place_of_others() {
+        let (table, builtin) = (Table::kevy(), Table::builtin());
+        assert!(table.rows().len() * 2 < SLOTS, "the index is more than half full");
+        let row = |line: &str| table.resolve(Frame::of(line).args()).map(|id| table.row(id).name);
+        for known in table.rows() {
+            let line = known.name.replace('|', " ");
+            assert_eq!(row(&line.to_ascii_uppercase()), Some(known.name), "{line}");
+        }
+        assert_eq!(row("XGROUP CREATE k g $"), Some("xgroup"));
+        assert_eq!(row("XINTERNAL.CONSUMERSEEN s g c 1"), Some("xinternal.consumerseen"));
+        assert_eq!(row("SCRIPT LOAD x"), Some("script|load"), "other groups are left alone");
+        assert!(!table.rows().iter().any(|row| row.name.starts_with("xgroup|")));
+        for known in builtin.rows().iter().filter(|row| !row.name.contains('|')) {
+            assert!(row(known.name).is_some(), "{} is gone", known.name);
         }
     }
 

@@ -1,4 +1,5 @@
-//! Reads `table.txt`. The file is our own; its faults are reported in words to the developer who made them.
+//! Reads `table.txt` and `kevy.txt`. The files are our own; their faults are reported in words to the developer who made
+//! them.
 
 use alloc::format;
 use alloc::string::String;
@@ -82,6 +83,7 @@ fn class_of(text: &str, reason: &'static str) -> Result<Class, String> {
         "publish" => Class::Publish,
         "function" => Class::Function,
         "script" => Class::Script,
+        "catalog" => Class::Catalog,
         "select" => Class::Service(Service::Select),
         "multi" => Class::Service(Service::Multi),
         "exec" => Class::Service(Service::Exec),

@@ -2,6 +2,7 @@
 
 mod listener;
 mod model;
+mod projection;
 mod rewrite;
 mod servers;
 mod snapshot;
