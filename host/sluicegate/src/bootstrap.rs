@@ -1,5 +1,8 @@
 //! The one place where concrete things meet: configuration, plugins, core, reactor.
 
+mod core;
+mod kevy;
+
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
@@ -8,11 +11,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
-use sluicegate_core::machine::Machine;
 use sluicegate_core::pipeline::Pipeline;
 use sluicegate_guest::{Plugin, Room, RoomSettings};
 
-use crate::config::{ConfigError, Plan};
+use self::core::Core;
+use crate::config::{ConfigError, Plan, Ports};
 use crate::reactor::{self, Clock, Reactor};
 
 /// Runs the proxy until it is told to stop.
@@ -23,15 +26,17 @@ pub(crate) fn run(plan: Plan) -> anyhow::Result<()> {
     let began = Instant::now();
     let plugins = Plugins::load(&plan)?;
     let _lock = data_dir(&plan.data_dir)?;
-    let listeners = reactor::listen(&plan.listen)?;
+    let core = Core::settle(&plan)?;
+    let ports = plan.ports(core.shards())?;
+    let listeners = reactor::listen(&ports)?;
     let mut pipelines = Vec::new();
-    for view in 0..plan.settings.views.len() {
+    for view in 0..plan.views.len() {
         pipelines.push(plugins.pipeline(view)?);
     }
-    let clock = Clock::new();
-    let machine = Machine::new(plan.settings.clone(), pipelines, Box::new(entropy), clock.now());
-    announce(&plan, began);
-    Reactor::new(machine, clock, listeners, Arc::new(plugins), plan)?.run()
+    announce(&plan, &core, &ports, began);
+    let (clock, upstream) = (Clock::new(), core.upstream());
+    let machine = core.machine(pipelines, clock.now());
+    Reactor::new(machine, clock, listeners, Arc::new(plugins), upstream, plan.data_dir)?.run()
 }
 
 /// The plugins of every view, compiled once.
@@ -52,7 +57,7 @@ impl Plugins {
             }?;
             loaded.insert(&plugin.name, Arc::new(component));
         }
-        let views = plan.settings.views.iter();
+        let views = plan.views.iter().map(|view| &view.settings);
         let views = views.map(|view| view.pipeline.iter().filter_map(|name| loaded.get(&**name).cloned()).collect());
         Ok(Self { views: views.collect(), room })
     }
@@ -91,29 +96,27 @@ fn entropy() -> [u8; 20] {
     bytes
 }
 
-fn announce(plan: &Plan, began: Instant) {
-    let upstream = &plan.settings.upstream;
+fn announce(plan: &Plan, core: &Core, ports: &[(usize, Ports)], began: Instant) {
     tracing::info!(
         event = "start",
-        "sluicegate {} pid {} follows {}:{} (started in {} ms)",
-        plan.settings.version,
+        "sluicegate {} pid {} follows {core} (started in {} ms)",
+        env!("CARGO_PKG_VERSION"),
         std::process::id(),
-        upstream.host,
-        upstream.port,
         began.elapsed().as_millis(),
     );
-    for (view, address) in &plan.listen {
-        let view = &plan.settings.views[*view];
+    for (view, ports) in ports {
+        let Some(view) = plan.views.get(*view).map(|view| &view.settings) else { continue };
         let pipeline = if view.pipeline.is_empty() {
-            "no plugins: the primary's own history".into()
+            core.without_plugins().into()
         } else {
             format!("plugins {}, a history of its own", view.pipeline.join(" then "))
         };
         tracing::info!(
             event = "listen",
-            "view '{}' listens on {address}: {pipeline}, backlog {} MiB",
+            "view '{}' listens on {ports}: {pipeline}, backlog {} MiB{}",
             view.name,
             view.backlog_bytes >> 20,
+            core.backlogs(),
         );
     }
 }

@@ -1,4 +1,5 @@
-//! A small blocking client: what the demo asks of its servers, and what its model servers are built on.
+//! A small blocking client: what a kevy is asked at the start, what the demo asks of its servers, and what its model servers
+//! are built on.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,10 +8,11 @@ use std::time::Duration;
 use anyhow::bail;
 use sluicegate_core::resp::write_command;
 
-/// A server of the demo that says nothing for this long has failed.
+/// A server that says nothing for this long has failed.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Replies of the demo's servers are small; more is a mistake.
+/// What is asked for is small; more is a mistake.
 const BULK_BYTES_MAX: usize = 16 * 1024 * 1024;
+const LINE_BYTES_MAX: u64 = 64 * 1024;
 const NESTING_MAX: usize = 8;
 
 /// A value in RESP 2.
@@ -129,7 +131,7 @@ impl Connection {
     /// Reads a line without its end. A replication link may have empty ones between answers.
     pub(super) fn line(&mut self) -> io::Result<String> {
         let mut line = String::new();
-        match self.reader.read_line(&mut line)? {
+        match (&mut self.reader).take(LINE_BYTES_MAX).read_line(&mut line)? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             read => {
                 self.bytes_read += read as u64;

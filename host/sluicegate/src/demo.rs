@@ -1,7 +1,6 @@
 //! `sluicegate demo`: a primary, the proxy and two unmodified replicas on this machine, and the proof that both replicas
 //! hold what their views say.
 
-mod client;
 mod model;
 pub(crate) mod process;
 mod proof;

@@ -1,7 +1,8 @@
-//! Sluicegate: a replication proxy between a Redis or Valkey primary and its replicas, with WebAssembly plugins between.
+//! Sluicegate: a replication proxy between a Redis, Valkey or kevy primary and its replicas, with WebAssembly plugins between.
 
 mod bootstrap;
 mod cli;
+mod client;
 mod config;
 mod demo;
 mod logging;

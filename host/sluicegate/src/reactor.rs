@@ -1,16 +1,16 @@
-//! The reactor: moves bytes between sockets, files and the core, and knows no protocol.
+//! The reactor: moves bytes between sockets, files and the core, and knows no protocol: the machine that it drives does.
 //!
 //! Everything that could block (names, connections, disks, snapshots) happens on threads of its own, which report through
 //! [`Event`]s. The loop itself only reads, hands in, asks what to do, and writes.
 
 mod dial;
+mod farewell;
 mod links;
 mod probe;
 mod ship;
 mod spool;
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -21,13 +21,14 @@ use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
-use sluicegate_core::contract::{Input, Level, LinkId, Note, Now, Output, SpoolId};
+use sluicegate_core::contract::{Drive, Input, Level, LinkId, Note, Now, Output, SpoolId};
 use sluicegate_core::fault::Fault;
-use sluicegate_core::machine::Machine;
-use sluicegate_core::rdb::{ServerVersion, Summary};
+use sluicegate_core::rdb::ServerVersion;
+use sluicegate_core::snapshot::Contents;
 
 use crate::bootstrap::Plugins;
-use crate::config::Plan;
+use crate::config::Ports;
+use farewell::Farewells;
 use links::{Links, Read};
 use ship::Ships;
 use spool::Spools;
@@ -61,12 +62,12 @@ impl Clock {
 
 /// What threads report.
 pub(crate) enum Event {
-    /// A connection to the primary, or why there is none.
-    Dialed(Result<std::net::TcpStream, String>),
-    /// Snapshot bytes that have reached the disk.
-    SpoolWritten(usize),
+    /// A connection to this port of the primary, or why there is none.
+    Dialed(usize, Result<std::net::TcpStream, String>),
+    /// Bytes of a snapshot that have reached the disk.
+    SpoolWritten(SpoolId, usize),
     /// A snapshot has arrived, or has failed.
-    Spooled(SpoolId, Result<Summary, Fault>),
+    Spooled(SpoolId, Result<Contents, Fault>),
     /// A replica's version, where it could be found out.
     Probed(LinkId, Option<ServerVersion>),
 }
@@ -90,25 +91,34 @@ impl Reports {
     }
 }
 
+/// An open port.
+pub(crate) struct Listener {
+    /// Index of the view that is served there.
+    view: usize,
+    /// Which of the ports of its address it is.
+    port: usize,
+    socket: TcpListener,
+}
+
 /// Opens the ports of all views.
-pub(crate) fn listen(addresses: &[(usize, SocketAddr)]) -> anyhow::Result<Vec<(usize, TcpListener)>> {
-    addresses
-        .iter()
-        .map(|&(view, address)| {
-            let listener = links::listener(address).with_context(|| format!("cannot listen on {address}"))?;
-            Ok((view, listener))
-        })
-        .collect()
+pub(crate) fn listen(ports: &[(usize, Ports)]) -> anyhow::Result<Vec<Listener>> {
+    let each = ports.iter().flat_map(|(view, ports)| ports.each().enumerate().map(|(port, at)| (*view, port, at)));
+    each.map(|(view, port, address)| {
+        let socket = links::listener(address).with_context(|| format!("cannot listen on {address}"))?;
+        Ok(Listener { view, port, socket })
+    })
+    .collect()
 }
 
 /// The loop and everything that it owns.
 pub(crate) struct Reactor {
-    machine: Machine,
+    machine: Box<dyn Drive>,
     clock: Clock,
     poll: Poll,
     signals: Signals,
-    listeners: Vec<(usize, TcpListener)>,
+    listeners: Vec<Listener>,
     links: Links,
+    farewells: Farewells,
     events: Receiver<Event>,
     reports: Reports,
     spools: Spools,
@@ -118,25 +128,24 @@ pub(crate) struct Reactor {
 }
 
 impl Reactor {
-    /// Puts everything in place.
+    /// Puts everything in place. `upstream` is the primary's host and the first of its ports.
     pub(crate) fn new(
-        machine: Machine,
+        machine: Box<dyn Drive>,
         clock: Clock,
-        mut listeners: Vec<(usize, TcpListener)>,
+        mut listeners: Vec<Listener>,
         plugins: Arc<Plugins>,
-        plan: Plan,
+        upstream: (String, u16),
+        data_dir: PathBuf,
     ) -> anyhow::Result<Self> {
         let poll = Poll::new().context("no event queue")?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).context("no waker")?);
         let mut signals = Signals::new([SIGTERM, SIGINT]).context("no signal handlers")?;
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
-        for (index, (_, listener)) in listeners.iter_mut().enumerate() {
-            poll.registry().register(listener, Token(LISTENERS + index), Interest::READABLE)?;
+        for (index, listener) in listeners.iter_mut().enumerate() {
+            poll.registry().register(&mut listener.socket, Token(LISTENERS + index), Interest::READABLE)?;
         }
         let (sender, events) = channel();
         let reports = Reports { sender, waker };
-        let upstream = (plan.settings.upstream.host, plan.settings.upstream.port);
-        let data_dir: PathBuf = plan.data_dir;
         Ok(Self {
             machine,
             clock,
@@ -144,6 +153,7 @@ impl Reactor {
             signals,
             listeners,
             links: Links::default(),
+            farewells: Farewells::default(),
             events,
             spools: Spools::new(data_dir.clone(), reports.clone())?,
             ships: Ships::new(data_dir, plugins, reports.clone()),
@@ -170,14 +180,20 @@ impl Reactor {
                     WAKER => {}
                     SIGNALS => self.signalled(),
                     Token(token) if token < LINKS => self.accept(token - LISTENERS),
-                    Token(token) => self.links.ready(LinkId((token - LINKS) as u64), event),
+                    Token(token) => {
+                        let link = LinkId((token - LINKS) as u64);
+                        self.links.ready(link, event);
+                        self.farewells.ready(link);
+                    }
                 }
             }
             self.hear_threads();
             self.handle(Input::Tick);
             self.read();
             busy = self.turn();
-            if self.machine.is_drained() || self.stop_at.is_some_and(|at| Instant::now() >= at) {
+            busy |= self.farewells.turn(self.poll.registry());
+            let said_all = self.machine.is_drained() && self.farewells.are_over();
+            if said_all || self.stop_at.is_some_and(|at| Instant::now() >= at) {
                 tracing::info!(event = "stopped", "stopped");
                 return Ok(());
             }
@@ -190,26 +206,32 @@ impl Reactor {
 
     /// Does what the core wants done; `true` if there is more to do at once.
     fn turn(&mut self) -> bool {
-        self.ships.feed(&mut self.machine, self.clock.now());
+        self.ships.feed(&mut *self.machine, self.clock.now());
         self.machine.pump();
         self.obey();
         let wrote = self.write();
         // What was written made room.
-        self.ships.feed(&mut self.machine, self.clock.now());
+        self.ships.feed(&mut *self.machine, self.clock.now());
         self.machine.pump();
         self.obey();
-        wrote || self.links.has_work(&mut self.machine)
+        wrote || self.links.has_work(&mut *self.machine)
     }
 
     fn obey(&mut self) {
         while let Some(output) = self.machine.poll_output() {
             match output {
-                Output::Dial => dial::dial(self.upstream.clone(), self.reports.clone()),
+                Output::Dial(port) => dial::dial(port, &self.upstream, &self.reports),
                 Output::Close(link) => self.links.close(link, self.poll.registry()),
-                Output::SpoolOpen(id, framing) => self.spools.open(id, framing),
+                Output::HangUp(link) => {
+                    if let Some(stream) = self.links.give_up(link) {
+                        self.farewells.say(link, stream, self.poll.registry());
+                    }
+                }
+                Output::SpoolOpen(id, format) => self.spools.open(id, format),
                 Output::SpoolWrite(id, bytes) => self.spools.write(id, bytes),
+                Output::SpoolEnd(id) => self.spools.end(id),
                 Output::SpoolAbort(id) => self.spools.abort(id),
-                Output::SpoolKeep(id) => self.spools.keep(id),
+                Output::SpoolKeep(ids) => self.spools.keep(&ids),
                 Output::Ship(order) => self.ships.start(order),
                 Output::ShipCancel(link) => self.ships.cancel(link),
                 Output::Probe(link, ip, port) => probe::probe(link, ip, port, self.reports.clone()),
@@ -260,13 +282,16 @@ impl Reactor {
     fn hear_threads(&mut self) {
         while let Ok(event) = self.events.try_recv() {
             let input = match event {
-                Event::Dialed(Ok(stream)) => match self.links.adopt(stream, self.poll.registry()) {
-                    Ok(link) => Input::Connected(link),
-                    Err(error) => Input::DialFailed(error.to_string()),
+                Event::Dialed(port, Ok(stream)) => match self.links.adopt(stream, self.poll.registry()) {
+                    Ok(link) => Input::Connected(port, link),
+                    Err(error) => Input::DialFailed(port, error.to_string()),
                 },
-                Event::Dialed(Err(why)) => Input::DialFailed(why),
-                Event::SpoolWritten(bytes) => Input::SpoolWritten(bytes),
-                Event::Spooled(id, outcome) => Input::Spooled(id, outcome),
+                Event::Dialed(port, Err(why)) => Input::DialFailed(port, why),
+                Event::SpoolWritten(id, bytes) => Input::SpoolWritten(id, bytes),
+                Event::Spooled(id, outcome) => {
+                    self.spools.arrived(id);
+                    Input::Spooled(id, outcome)
+                }
                 Event::Probed(link, version) => Input::Probed(link, version),
             };
             self.handle(input);
@@ -274,16 +299,16 @@ impl Reactor {
     }
 
     fn accept(&mut self, index: usize) {
-        let Some((view, listener)) = self.listeners.get(index) else { return };
-        let view = *view;
+        let Some(Listener { view, port, socket }) = self.listeners.get(index) else { return };
+        let (view, port) = (*view, *port);
         loop {
-            match listener.accept() {
+            match socket.accept() {
                 Ok((_, peer)) if self.links.len() >= LINKS_MAX => {
                     tracing::warn!(event = "too-many-links", "{peer} is turned away: {LINKS_MAX} links are open");
                 }
                 Ok((stream, peer)) => match self.links.add(stream, self.poll.registry()) {
                     Ok(link) => {
-                        let input = Input::Accepted { link, view, peer: peer.to_string() };
+                        let input = Input::Accepted { link, view, port, peer: peer.to_string() };
                         self.machine.handle(self.clock.now(), input);
                     }
                     Err(error) => tracing::warn!(event = "accept-failed", "{peer} is turned away: {error}"),

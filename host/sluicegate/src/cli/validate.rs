@@ -29,10 +29,14 @@ impl Args {
             eprint!("{warning}");
         }
         check_plugins(&plan)?;
-        for (index, address) in &plan.listen {
-            let view = &plan.settings.views[*index];
-            let plugins = if view.pipeline.is_empty() { "no plugins".to_owned() } else { view.pipeline.join(" → ") };
-            println!("view   {:20} {address:21} {plugins}", view.name);
+        for (index, ports) in plan.ports(plan.upstream.shards().unwrap_or(1))? {
+            let view = &plan.views[index];
+            let pipeline = &view.settings.pipeline;
+            let plugins = if pipeline.is_empty() { "no plugins".to_owned() } else { pipeline.join(" → ") };
+            // Nothing is connected to, so a primary that is to be asked for its shards is not.
+            let open = plan.upstream.shards().or(view.shards).is_none();
+            let more = if open { " (and one port more for each further shard of the primary)" } else { "" };
+            println!("view   {:20} {ports:21} {plugins}{more}", view.settings.name);
         }
         println!("{} can be used", self.config.display());
         Ok(())

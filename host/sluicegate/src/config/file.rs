@@ -39,7 +39,12 @@ pub(crate) struct Server {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Upstream {
+    pub(crate) protocol: Option<Protocol>,
     pub(crate) address: Spanned<String>,
+    pub(crate) client_address: Option<Spanned<String>>,
+    pub(crate) shards: Option<Spanned<usize>>,
+    pub(crate) dialect: Option<Spanned<Dialect>>,
+    pub(crate) routing: Option<Spanned<Routing>>,
     pub(crate) username: Option<Spanned<String>>,
     pub(crate) password_file: Option<Spanned<PathBuf>>,
     pub(crate) password_env: Option<Spanned<String>>,
@@ -54,7 +59,12 @@ impl Upstream {
     /// Only an address, all else by default.
     pub(crate) fn new(address: String) -> Self {
         Self {
+            protocol: None,
             address: unplaced(address),
+            client_address: None,
+            shards: None,
+            dialect: None,
+            routing: None,
             username: None,
             password_file: None,
             password_env: None,
@@ -62,6 +72,55 @@ impl Upstream {
             announce_version: None,
             timeout: None,
             backoff: Backoff::default(),
+        }
+    }
+}
+
+/// `protocol = …`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Protocol {
+    /// That of Redis, which Valkey speaks, too.
+    #[default]
+    #[serde(alias = "valkey")]
+    Redis,
+    Kevy,
+}
+
+/// `dialect = …`
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Dialect {
+    K1,
+    K2,
+    K3,
+}
+
+impl From<Dialect> for sluicegate_core::kevy::Dialect {
+    fn from(written: Dialect) -> Self {
+        match written {
+            Dialect::K1 => Self::K1,
+            Dialect::K2 => Self::K2,
+            Dialect::K3 => Self::K3,
+        }
+    }
+}
+
+/// `routing = …`
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Routing {
+    Hashtag,
+    WholeKey,
+    Slots,
+}
+
+impl From<Routing> for sluicegate_core::kevy::route::Routing {
+    fn from(written: Routing) -> Self {
+        match written {
+            Routing::Hashtag => Self::Hashtag,
+            Routing::WholeKey => Self::WholeKey,
+            Routing::Slots => Self::Slots,
         }
     }
 }
@@ -84,7 +143,8 @@ pub(crate) struct View {
     pub(crate) pipeline: Vec<Spanned<String>>,
     pub(crate) max_replicas: Option<Spanned<usize>>,
     pub(crate) exact: Option<bool>,
-    pub(crate) unknown_replica: Option<UnknownReplica>,
+    pub(crate) unknown_replica: Option<Spanned<UnknownReplica>>,
+    pub(crate) shards: Option<Spanned<usize>>,
     #[serde(default)]
     pub(crate) backlog: Backlog,
     #[serde(default)]

@@ -1,25 +1,30 @@
 //! What the file means: a [`Plan`], valid by construction.
 
 mod checks;
+mod kevy;
 mod pipeline;
+mod ports;
 mod upstream;
 mod views;
 
 use std::borrow::Cow;
 use std::fmt;
 use std::fs;
-use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
-use sluicegate_core::settings::Settings;
+use sluicegate_core::settings::{UpstreamSettings, User, ViewSettings};
 use sluicegate_guest::{OnError, PluginSpec};
 use tracing_subscriber::EnvFilter;
 
-use super::file::{File, LogFormat};
+use super::file::{File, LogFormat, Protocol};
 use super::report::{self, ConfigError, Problem};
 use checks::Checks;
+pub(crate) use kevy::Kevy;
+use ports::Listen;
+#[cfg(test)]
+pub(crate) use upstream::Patience;
 
 /// Where the snapshots of the upstream are kept unless the file says otherwise: in the working directory, as Redis does.
 const DATA_DIR: &str = "sluicegate-data";
@@ -27,10 +32,14 @@ const DATA_DIR: &str = "sluicegate-data";
 /// Everything that the program is told at its start.
 #[derive(Clone)]
 pub(crate) struct Plan {
-    /// What the core is told. The password is in it: show a plan by its own `Debug`, never the settings by theirs.
-    pub(crate) settings: Settings,
-    /// Where to listen: the index of the view in `settings.views`, and an address. No two of them clash.
-    pub(crate) listen: Vec<(usize, SocketAddr)>,
+    /// The primary.
+    pub(crate) upstream: Upstream,
+    /// The views that are served.
+    pub(crate) views: Vec<ViewPlan>,
+    /// Who may connect; empty: everybody.
+    pub(crate) users: Vec<User>,
+    /// Where the views listen, see [`Plan::ports`].
+    listen: Vec<Listen>,
     /// The plugins. Every name in a pipeline is one of theirs.
     pub(crate) plugins: Vec<PluginPlan>,
     /// Where to keep snapshots; may not exist yet.
@@ -41,6 +50,24 @@ pub(crate) struct Plan {
     pub(crate) warnings: Vec<String>,
     /// The text, to point into.
     text: report::Source,
+}
+
+/// The primary to follow, by what it speaks.
+#[derive(Clone)]
+pub(crate) enum Upstream {
+    /// Redis or Valkey. The password is in it: show it by this type's own `Debug`, never by its.
+    Redis(UpstreamSettings),
+    /// kevy.
+    Kevy(Kevy),
+}
+
+/// One view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ViewPlan {
+    /// What a view of any primary has.
+    pub(crate) settings: ViewSettings,
+    /// How many shards its replicas have, and so how many ports each of its addresses; `None`: as many as the primary.
+    pub(crate) shards: Option<usize>,
 }
 
 /// One plugin: where its component is, its limits and its settings.
@@ -92,8 +119,21 @@ pub(super) fn understand(file: &File, folder: &Path, source: &report::Source) ->
     pipeline::pipelines(file, &mut checks);
     let users = views::users(file, &mut checks);
     views::exposure(file, &listen, &mut checks);
-    let first_port = views.first().map_or(0, |view| view.port);
-    let upstream = upstream::upstream(&file.upstream, folder, first_port, &mut checks);
+    let first_port = views.first().map_or(0, |view| view.settings.port);
+    let upstream = match file.upstream.protocol.unwrap_or_default() {
+        Protocol::Redis => {
+            kevy::refuse_in_redis(file, &mut checks);
+            Upstream::Redis(upstream::upstream(&file.upstream, folder, first_port, &mut checks))
+        }
+        Protocol::Kevy => {
+            kevy::refuse_of_redis(file, &mut checks);
+            Upstream::Kevy(kevy::upstream(&file.upstream, &mut checks))
+        }
+    };
+    match ports::ports(&listen, &views, upstream.shards().unwrap_or(1)) {
+        Ok(_) => {}
+        Err(problems) => checks.problems.extend(problems),
+    }
     let log = log(file, &mut checks);
 
     let rendered = source.render(&checks.problems);
@@ -101,7 +141,9 @@ pub(super) fn understand(file: &File, folder: &Path, source: &report::Source) ->
         return Err(ConfigError(rendered.concat()).into());
     }
     Ok(Plan {
-        settings: Settings { upstream, views, users, version: env!("CARGO_PKG_VERSION").into() },
+        upstream,
+        views,
+        users,
         listen,
         plugins,
         data_dir: file.server.data_dir.as_ref().map_or_else(|| PathBuf::from(DATA_DIR), |dir| folder.join(dir)),
@@ -123,6 +165,28 @@ fn log(file: &File, checks: &mut Checks) -> LogPlan {
         }
     }
     LogPlan { level, format: file.log.format.unwrap_or_default() }
+}
+
+impl Upstream {
+    /// How many streams, each on a port of its own, the primary has; `None` if it has to be asked.
+    pub(crate) fn shards(&self) -> Option<usize> {
+        match self {
+            Self::Redis(_) => Some(1),
+            Self::Kevy(kevy) => kevy.shards,
+        }
+    }
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Redis(settings) => {
+                let password = settings.password.as_ref().map(|_| "(hidden)".into());
+                f.debug_tuple("Redis").field(&UpstreamSettings { password, ..settings.clone() }).finish()
+            }
+            Self::Kevy(kevy) => f.debug_tuple("Kevy").field(kevy).finish(),
+        }
+    }
 }
 
 impl Plan {
@@ -174,10 +238,10 @@ fn hex(digest: &[u8; 32]) -> String {
 
 impl fmt::Debug for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut settings = self.settings.clone();
-        settings.upstream.password = settings.upstream.password.map(|_| "(hidden)".into());
         f.debug_struct("Plan")
-            .field("settings", &settings)
+            .field("upstream", &self.upstream)
+            .field("views", &self.views)
+            .field("users", &self.users)
             .field("listen", &self.listen)
             .field("plugins", &self.plugins)
             .field("data_dir", &self.data_dir)

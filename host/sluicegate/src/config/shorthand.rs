@@ -42,6 +42,7 @@ impl Shorthand {
             max_replicas: None,
             exact: None,
             unknown_replica: None,
+            shards: None,
             backlog: file::Backlog::default(),
             limits: file::Limits::default(),
         };

@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use super::client::{Connection, Value};
+use crate::client::{Connection, Value};
 use dataset::Dataset;
 
 /// A model server. Its threads end with the process.

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use anyhow::bail;
 
-use super::client::{Connection, Value};
 use super::script::{KEPT, RENAMED, Script, Way};
+use crate::client::{Connection, Value};
 
 /// A key's value and expiry, in a form that is the same on every server that holds the same.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use anyhow::ensure;
 
-use super::client::{Connection, Value};
+use crate::client::{Connection, Value};
 
 /// The prefix of the keys that view `eu` keeps, and what it becomes there.
 pub(super) const KEPT: &str = "user:";

@@ -12,12 +12,12 @@ use anyhow::{Context, bail, ensure};
 use tempfile::TempDir;
 
 use super::Interrupted;
-use super::client::Connection;
 use super::model::Model;
 use super::process::Process;
 use super::proof::Proof;
 use super::script::{KEPT, RENAMED, Script};
 use super::servers::Binary;
+use crate::client::Connection;
 
 /// Each step takes a fraction of this, on a slow machine too.
 const PATIENCE: Duration = Duration::from_secs(60);

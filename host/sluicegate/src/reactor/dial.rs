@@ -9,14 +9,17 @@ use super::{Event, Reports};
 /// One address gets this long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Connects, and reports.
-pub(super) fn dial((host, port): (String, u16), reports: Reports) {
-    let failed = reports.clone();
+/// Connects to the port that lies so far behind the primary's first one, and reports.
+pub(super) fn dial(index: usize, (host, first): &(String, u16), reports: &Reports) {
+    let Some(port) = u16::try_from(index).ok().and_then(|index| first.checked_add(index)) else {
+        return reports.send(Event::Dialed(index, Err(format!("no port lies {index} behind {first}"))));
+    };
+    let (host, report) = (host.clone(), reports.clone());
     let dialing = thread::Builder::new().name("dial".into()).spawn(move || {
-        reports.send(Event::Dialed(connect(&host, port)));
+        report.send(Event::Dialed(index, connect(&host, port)));
     });
     if let Err(error) = dialing {
-        failed.send(Event::Dialed(Err(format!("no thread to connect from: {error}"))));
+        reports.send(Event::Dialed(index, Err(format!("no thread to connect from: {error}"))));
     }
 }
 

@@ -11,8 +11,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
-use sluicegate_core::contract::LinkId;
-use sluicegate_core::machine::Machine;
+use sluicegate_core::contract::{Drive, LinkId};
 use sluicegate_core::outbox::Outbox;
 
 use super::LINKS;
@@ -79,6 +78,11 @@ impl Links {
         }
     }
 
+    /// Hands a link's socket over to somebody else. It stays registered.
+    pub(super) fn give_up(&mut self, link: LinkId) -> Option<TcpStream> {
+        self.links.remove(&link).map(|link| link.stream)
+    }
+
     pub(super) fn ready(&mut self, link: LinkId, event: &Event) {
         if let Some(link) = self.links.get_mut(&link) {
             link.hung_up |= event.is_read_closed() || event.is_error();
@@ -92,7 +96,7 @@ impl Links {
     }
 
     /// Whether some link could be read or written right now.
-    pub(super) fn has_work(&mut self, machine: &mut Machine) -> bool {
+    pub(super) fn has_work(&mut self, machine: &mut dyn Drive) -> bool {
         self.links.iter().any(|(id, link)| {
             link.readable && machine.wants_read(*id)
                 || link.writable && machine.outbox(*id).is_some_and(|outbox| !outbox.is_empty())

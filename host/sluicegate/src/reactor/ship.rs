@@ -1,20 +1,22 @@
 //! Ships: snapshots made from the spool for one replica each, on a thread of their own.
 
+mod kevy;
+mod rdb;
+
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Weak};
 use std::thread;
 
 use bytes::Bytes;
-use sluicegate_core::contract::{Input, LinkId, Now, ShipFraming, ShipOrder};
+use sluicegate_core::contract::{Cargo, Drive, Input, LinkId, Now, ShipOrder};
 use sluicegate_core::fault::{Fault, Party};
-use sluicegate_core::machine::Machine;
 use sluicegate_core::pipeline::{KeepAll, Pipeline};
-use sluicegate_core::rdb::{Head, RewriteError, Rewriter};
 
+use super::spool::Kind;
 use super::{Reports, spool};
 use crate::bootstrap::Plugins;
 
@@ -23,7 +25,8 @@ const PIECE_BYTES: usize = 128 * 1024;
 /// Pieces that may wait for the reactor.
 const PIECES_WAITING: usize = 4;
 
-enum Cargo {
+/// What a ship brings.
+enum Load {
     Length(u64),
     Bytes(Bytes),
     End(Result<(), Fault>),
@@ -39,7 +42,7 @@ pub(super) struct Ships {
 
 /// What is known of a ship here. Dropped, it calls the ship back.
 struct Voyage {
-    cargo: Receiver<Cargo>,
+    loads: Receiver<Load>,
     _wanted: Arc<()>,
 }
 
@@ -55,21 +58,21 @@ impl Ships {
         let hold = Hold { sender, reports: self.reports.clone(), wanted: Arc::downgrade(&wanted) };
         let (dir, plugins) = (self.dir.clone(), self.plugins.clone());
         let link = order.link;
-        // Opened here, so that a newer snapshot may replace the file meanwhile.
-        let file = File::open(spool::path(&dir, order.spool));
+        // Opened here, so that a newer snapshot may replace the files meanwhile.
+        let files = open(&dir, &order.cargo);
         let thread = thread::Builder::new().name("ship".into()).spawn(move || {
-            let outcome = file.map_err(|error| own(format!("cannot read the spooled snapshot: {error}")));
-            let outcome = outcome.and_then(|file| sail(&order, file, &dir, &plugins, &hold));
+            let outcome = files.map_err(|error| own(format!("cannot read the spooled snapshot: {error}")));
+            let outcome = outcome.and_then(|files| sail(&order, files, &dir, &plugins, &hold));
             match outcome {
-                Ok(()) => hold.load(Cargo::End(Ok(()))),
-                Err(Stop::Fault(fault)) => hold.load(Cargo::End(Err(fault))),
+                Ok(()) => hold.load(Load::End(Ok(()))),
+                Err(Stop::Fault(fault)) => hold.load(Load::End(Err(fault))),
                 Err(Stop::Cancelled) => Ok(()),
             }
         });
         if let Err(error) = thread {
             tracing::error!(event = "ship", "no thread for a snapshot: {error}");
         }
-        self.under_way.insert(link, Voyage { cargo: receiver, _wanted: wanted });
+        self.under_way.insert(link, Voyage { loads: receiver, _wanted: wanted });
     }
 
     /// Nobody waits for it any more: the thread notices at its next piece.
@@ -78,13 +81,13 @@ impl Ships {
     }
 
     /// Gives replicas what has been made, as far as they have room.
-    pub(super) fn feed(&mut self, machine: &mut Machine, now: Now) {
+    pub(super) fn feed(&mut self, machine: &mut dyn Drive, now: Now) {
         self.under_way.retain(|&link, voyage| {
             while machine.ship_room(link) > 0 {
-                let input = match voyage.cargo.try_recv() {
-                    Ok(Cargo::Length(length)) => Input::ShipLength(link, length),
-                    Ok(Cargo::Bytes(bytes)) => Input::ShipBytes(link, bytes),
-                    Ok(Cargo::End(outcome)) => {
+                let input = match voyage.loads.try_recv() {
+                    Ok(Load::Length(length)) => Input::ShipLength(link, length),
+                    Ok(Load::Bytes(bytes)) => Input::ShipBytes(link, bytes),
+                    Ok(Load::End(outcome)) => {
                         machine.handle(now, Input::ShipEnded(link, outcome));
                         return false;
                     }
@@ -130,7 +133,7 @@ fn own(what: String) -> Stop {
 
 /// The way to the reactor.
 struct Hold {
-    sender: SyncSender<Cargo>,
+    sender: SyncSender<Load>,
     reports: Reports,
     wanted: Weak<()>,
 }
@@ -141,55 +144,39 @@ impl Hold {
         if self.wanted.strong_count() > 0 { Ok(()) } else { Err(Stop::Cancelled) }
     }
 
-    fn load(&self, cargo: Cargo) -> Result<(), Stop> {
-        self.sender.send(cargo).map_err(|_| Stop::Cancelled)?;
+    fn load(&self, load: Load) -> Result<(), Stop> {
+        self.sender.send(load).map_err(|_| Stop::Cancelled)?;
         self.reports.wake();
         Ok(())
     }
 }
 
-fn sail(order: &ShipOrder, file: File, dir: &Path, plugins: &Plugins, hold: &Hold) -> Result<(), Stop> {
-    let Some(head) = &order.head else {
-        return each_piece(file, |piece| hold.load(Cargo::Bytes(Bytes::copy_from_slice(piece))));
+/// What a cargo is made of.
+fn open(dir: &Path, cargo: &Cargo) -> io::Result<Vec<File>> {
+    let (spools, kind) = match cargo {
+        Cargo::Rdb { spool, .. } => (std::slice::from_ref(spool), Kind::Rdb),
+        Cargo::Kevy { spools, .. } => (&spools[..], Kind::Kevy),
     };
+    spools.iter().map(|id| File::open(spool::path(dir, *id, kind))).collect()
+}
+
+fn sail(order: &ShipOrder, files: Vec<File>, dir: &Path, plugins: &Plugins, hold: &Hold) -> Result<(), Stop> {
+    let as_they_are = matches!(order.cargo, Cargo::Rdb { head: None, .. } | Cargo::Kevy { verbatim: true, .. });
+    if as_they_are {
+        return files
+            .into_iter()
+            .try_for_each(|file| each_piece(file, |piece| hold.load(Load::Bytes(Bytes::copy_from_slice(piece)))));
+    }
     let pipeline = plugins.pipeline(order.view);
     let pipeline = pipeline.map_err(|error| Stop::Fault(Fault::new(Party::Plugin, error.to_string())))?;
-    let mut pipeline = pipeline.unwrap_or_else(|| Box::new(KeepAll));
-    match order.framing {
-        ShipFraming::Stream => rewrite(head, file, &mut *pipeline, hold, |made| hold.load(Cargo::Bytes(made.into()))),
-        ShipFraming::Length => {
-            let made = Prepared::new(dir, order.link)?;
-            let mut out = &made.file;
-            rewrite(head, file, &mut *pipeline, hold, |bytes| {
-                out.write_all(&bytes).map_err(|error| own(format!("cannot write a view's snapshot: {error}")))
-            })?;
-            let length = out.stream_position().and_then(|length| out.seek(SeekFrom::Start(0)).map(|_| length));
-            let length = length.map_err(|error| own(format!("cannot measure a view's snapshot: {error}")))?;
-            hold.load(Cargo::Length(length))?;
-            each_piece(out, |piece| hold.load(Cargo::Bytes(Bytes::copy_from_slice(piece))))
+    let mut pipeline: Box<dyn Pipeline> = pipeline.unwrap_or_else(|| Box::new(KeepAll));
+    match &order.cargo {
+        Cargo::Rdb { head, framing, .. } => {
+            let (Some(head), Some(file)) = (head, files.into_iter().next()) else { return Ok(()) };
+            let way = rdb::Way { dir, link: order.link, framing: *framing };
+            rdb::make(head, file, &mut *pipeline, &way, hold)
         }
-    }
-}
-
-/// A view's snapshot that has to be complete before its length can be told; gone with the ship.
-struct Prepared {
-    file: File,
-    path: PathBuf,
-}
-
-impl Prepared {
-    fn new(dir: &Path, link: LinkId) -> Result<Self, Stop> {
-        let path = dir.join(format!("snapshot-for-link-{}.rdb", link.0));
-        match spool::create(&path) {
-            Ok(file) => Ok(Self { file, path }),
-            Err(error) => Err(own(format!("cannot write {}: {error}", path.display()))),
-        }
-    }
-}
-
-impl Drop for Prepared {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        Cargo::Kevy { version, share, .. } => kevy::make(*version, *share, files, &mut *pipeline, hold),
     }
 }
 
@@ -199,42 +186,13 @@ fn each_piece(mut file: impl Read, mut give: impl FnMut(&[u8]) -> Result<(), Sto
         match file.read(&mut piece) {
             Ok(0) => return Ok(()),
             Ok(read) => give(&piece[..read])?,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(own(format!("cannot read a spooled snapshot: {error}"))),
         }
     }
 }
 
-fn rewrite(
-    head: &Head,
-    file: File,
-    pipeline: &mut dyn Pipeline,
-    hold: &Hold,
-    mut give: impl FnMut(Vec<u8>) -> Result<(), Stop>,
-) -> Result<(), Stop> {
-    let mut rewriter = Rewriter::new(*head);
-    each_piece(file, |piece| {
-        hold.check_wanted()?;
-        let mut made = Vec::with_capacity(PIECE_BYTES);
-        rewriter.push(piece, pipeline, &mut made).map_err(broken)?;
-        if made.is_empty() { Ok(()) } else { give(made) }
-    })?;
-    rewriter.finish().map_err(broken)?;
-    let stats = rewriter.stats();
-    tracing::debug!(
-        event = "ship",
-        kept = stats.kept,
-        dropped = stats.dropped,
-        renamed = stats.renamed,
-        "snapshot rewritten"
-    );
-    Ok(())
-}
-
-fn broken(error: RewriteError) -> Stop {
-    Stop::Fault(match error {
-        RewriteError::Plugin(fault) => fault.into(),
-        // It was verified when it came: what is broken now broke on our disk.
-        RewriteError::Snapshot(error) => Fault::new(Party::Own, format!("the spooled snapshot is damaged: {error}")),
-    })
+/// It was verified when it came: what is broken now broke on our disk.
+fn damaged(error: &impl std::fmt::Display) -> Stop {
+    own(format!("the spooled snapshot is damaged: {error}"))
 }

@@ -1,5 +1,6 @@
-//! The spool: the upstream's snapshots on disk, verified on the way there by a thread of their own.
+//! The spool: the upstream's snapshots on disk, verified on the way there by a thread each.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -11,16 +12,39 @@ use anyhow::Context;
 use bytes::Bytes;
 use sluicegate_core::contract::SpoolId;
 use sluicegate_core::fault::{Fault, Party};
-use sluicegate_core::rdb::Summary;
-use sluicegate_core::snapshot::{Arrival, Framing};
+use sluicegate_core::kevy::snapshot::{Intake, SnapshotError};
+use sluicegate_core::snapshot::{Arrival, Contents, Format};
 
 use super::{Event, Reports};
 
-const SUFFIX: &str = ".rdb";
+/// What is in a file, by its name: an operator who finds one can read it with the server's own tools.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Of Redis or Valkey.
+    Rdb,
+    /// Of one shard of a kevy.
+    Kevy,
+}
+
+impl Kind {
+    fn of(format: Format) -> Self {
+        match format {
+            Format::Rdb(_) => Self::Rdb,
+            Format::Kevy => Self::Kevy,
+        }
+    }
+
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Rdb => ".rdb",
+            Self::Kevy => ".kevysnap",
+        }
+    }
+}
 
 /// Where a snapshot lies.
-pub(super) fn path(dir: &Path, id: SpoolId) -> PathBuf {
-    dir.join(format!("snapshot-{}{SUFFIX}", id.0))
+pub(super) fn path(dir: &Path, id: SpoolId, kind: Kind) -> PathBuf {
+    dir.join(format!("snapshot-{}{}", id.0, kind.suffix()))
 }
 
 /// Makes a file that nobody else reads: it holds keys of every view.
@@ -28,28 +52,41 @@ pub(super) fn create(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(true).read(true).mode(0o600).open(path)
 }
 
-/// The snapshots in the data directory, and the one that arrives.
+/// What a spool's thread is told.
+enum Piece {
+    Bytes(Bytes),
+    End,
+}
+
+/// A snapshot that arrives.
+struct Arriving {
+    path: PathBuf,
+    sender: Sender<Piece>,
+}
+
+/// The snapshots in the data directory, and those that arrive.
 pub(super) struct Spools {
     dir: PathBuf,
     reports: Reports,
-    arriving: Option<(SpoolId, Sender<Bytes>)>,
+    arriving: BTreeMap<SpoolId, Arriving>,
 }
 
 impl Spools {
     /// Snapshots that an earlier process left behind are of no use any more: nothing says what follows them.
     pub(super) fn new(dir: PathBuf, reports: Reports) -> anyhow::Result<Self> {
-        let spools = Self { dir, reports, arriving: None };
-        spools.remove_all_but(None).with_context(|| format!("cannot clear {}", spools.dir.display()))?;
+        let spools = Self { dir, reports, arriving: BTreeMap::new() };
+        spools.remove_all_but(&BTreeSet::new()).with_context(|| format!("cannot clear {}", spools.dir.display()))?;
         Ok(spools)
     }
 
     /// A snapshot begins to arrive.
-    pub(super) fn open(&mut self, id: SpoolId, framing: Framing) {
+    pub(super) fn open(&mut self, id: SpoolId, format: Format) {
         let (sender, receiver) = channel();
-        let (path, reports) = (path(&self.dir, id), self.reports.clone());
-        let unable = self.reports.clone();
+        let path = path(&self.dir, id, Kind::of(format));
+        self.arriving.insert(id, Arriving { path: path.clone(), sender });
+        let reports = self.reports.clone();
         let writer = thread::Builder::new().name("spool".into()).spawn(move || {
-            let outcome = receive(&path, framing, &receiver, &reports);
+            let outcome = receive(id, &path, format, &receiver, &reports);
             if !matches!(outcome, Some(Ok(_))) {
                 // Broken, or given up by the core: nobody will read it, and a full disk needs the room.
                 let _ = fs::remove_file(&path);
@@ -59,37 +96,51 @@ impl Spools {
             }
         });
         if let Err(error) = writer {
-            unable.send(Event::Spooled(id, Err(own(format!("no thread for the spool: {error}")))));
+            self.reports.send(Event::Spooled(id, Err(own(format!("no thread for the spool: {error}")))));
         }
-        self.arriving = Some((id, sender));
     }
 
     /// More of it. At most a bounded number of bytes is under way: the core stops reading until they are written.
     pub(super) fn write(&self, id: SpoolId, bytes: Bytes) {
-        if let Some((_, sender)) = self.arriving.as_ref().filter(|(arriving, _)| *arriving == id) {
+        self.tell(id, Piece::Bytes(bytes));
+    }
+
+    /// The link says that this was all of it.
+    pub(super) fn end(&self, id: SpoolId) {
+        self.tell(id, Piece::End);
+    }
+
+    fn tell(&self, id: SpoolId, piece: Piece) {
+        if let Some(arriving) = self.arriving.get(&id) {
             // The thread that ended has reported why.
-            let _ = sender.send(bytes);
+            let _ = arriving.sender.send(piece);
         }
     }
 
-    /// It will not be finished.
+    /// It will not be finished: its thread removes what there is.
     pub(super) fn abort(&mut self, id: SpoolId) {
-        self.arriving.take_if(|(arriving, _)| *arriving == id);
+        self.arriving.remove(&id);
     }
 
-    /// It is verified: the ones before it go. Ships that read them keep their open files.
-    pub(super) fn keep(&mut self, id: SpoolId) {
-        self.arriving = None;
-        if let Err(error) = self.remove_all_but(Some(id)) {
+    /// Its thread has ended.
+    pub(super) fn arrived(&mut self, id: SpoolId) {
+        self.arriving.remove(&id);
+    }
+
+    /// These are verified; others go, but for those that still arrive. Ships that read them keep their open files.
+    pub(super) fn keep(&self, ids: &[SpoolId]) {
+        let both = |id: &SpoolId| [Kind::Rdb, Kind::Kevy].map(|kind| path(&self.dir, *id, kind));
+        let mut kept: BTreeSet<PathBuf> = ids.iter().flat_map(both).collect();
+        kept.extend(self.arriving.values().map(|arriving| arriving.path.clone()));
+        if let Err(error) = self.remove_all_but(&kept) {
             tracing::warn!(event = "spool", "cannot remove old snapshots from {}: {error}", self.dir.display());
         }
     }
 
-    fn remove_all_but(&self, kept: Option<SpoolId>) -> std::io::Result<()> {
-        let kept = kept.map(|id| path(&self.dir, id));
+    fn remove_all_but(&self, kept: &BTreeSet<PathBuf>) -> std::io::Result<()> {
         for entry in fs::read_dir(&self.dir)? {
             let found = entry?.path();
-            if !is_ours(&found) || Some(&found) == kept.as_ref() {
+            if !is_ours(&found) || kept.contains(&found) {
                 continue;
             }
             match fs::remove_file(&found) {
@@ -102,10 +153,12 @@ impl Spools {
     }
 }
 
-/// `snapshot-<n>.rdb` and `snapshot-for-link-<n>.rdb`; an operator's own files may lie beside them.
+/// `snapshot-<n>.rdb`, `snapshot-<n>.kevysnap` and `snapshot-for-link-<n>.rdb`; an operator's own files may lie beside them.
 fn is_ours(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let middle = name.strip_prefix("snapshot-").and_then(|name| name.strip_suffix(SUFFIX));
+    let middle = name
+        .strip_prefix("snapshot-")
+        .and_then(|name| [Kind::Rdb, Kind::Kevy].iter().find_map(|kind| name.strip_suffix(kind.suffix())));
     let number = middle.map(|middle| middle.strip_prefix("for-link-").unwrap_or(middle));
     number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
@@ -113,34 +166,77 @@ fn is_ours(path: &Path) -> bool {
 impl Drop for Spools {
     fn drop(&mut self) {
         // A snapshot without the stream behind it serves nobody.
-        let _ = self.remove_all_but(None);
+        let _ = self.remove_all_but(&BTreeSet::new());
+    }
+}
+
+/// Verifies a snapshot of either format.
+enum Check {
+    Rdb(Box<Arrival>),
+    Kevy(Intake),
+}
+
+impl Check {
+    fn new(format: Format) -> Self {
+        match format {
+            Format::Rdb(framing) => Self::Rdb(Box::new(Arrival::new(framing))),
+            Format::Kevy => Self::Kevy(Intake::new()),
+        }
+    }
+
+    /// Takes the next bytes: how many of them belong into the spool.
+    fn push(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
+        match self {
+            Self::Rdb(arrival) => arrival.push(bytes),
+            Self::Kevy(intake) => intake.push(bytes).map(|()| bytes.len()).map_err(broken),
+        }
+    }
+
+    /// Whether the bytes themselves say that this was all.
+    fn is_complete(&self) -> bool {
+        matches!(self, Self::Rdb(arrival) if arrival.is_complete())
+    }
+
+    fn finish(&self) -> Result<Contents, Fault> {
+        match self {
+            Self::Rdb(arrival) => arrival.finish().map(Contents::Rdb),
+            Self::Kevy(intake) => intake.finish().copied().map(Contents::Kevy).map_err(broken),
+        }
     }
 }
 
 /// Writes what comes until the snapshot is complete, broken, or given up (`None`).
 fn receive(
+    id: SpoolId,
     path: &Path,
-    framing: Framing,
-    receiver: &Receiver<Bytes>,
+    format: Format,
+    receiver: &Receiver<Piece>,
     reports: &Reports,
-) -> Option<Result<Summary, Fault>> {
+) -> Option<Result<Contents, Fault>> {
     let mut file = match create(path) {
         Ok(file) => file,
         Err(error) => return Some(Err(own(format!("cannot write {}: {error}", path.display())))),
     };
-    let mut arrival = Arrival::new(framing);
-    while !arrival.is_complete() {
-        let bytes = receiver.recv().ok()?;
-        let taken = match arrival.push(&bytes) {
+    let mut check = Check::new(format);
+    while !check.is_complete() {
+        let bytes = match receiver.recv().ok()? {
+            Piece::Bytes(bytes) => bytes,
+            Piece::End => break,
+        };
+        let taken = match check.push(&bytes) {
             Ok(taken) => taken,
             Err(fault) => return Some(Err(fault)),
         };
         if let Err(error) = file.write_all(&bytes[..taken]) {
             return Some(Err(own(format!("cannot write {}: {error}", path.display()))));
         }
-        reports.send(Event::SpoolWritten(bytes.len()));
+        reports.send(Event::SpoolWritten(id, bytes.len()));
     }
-    Some(arrival.finish())
+    Some(check.finish())
+}
+
+fn broken(error: SnapshotError) -> Fault {
+    Fault::new(Party::Upstream, error.to_string())
 }
 
 fn own(what: String) -> Fault {

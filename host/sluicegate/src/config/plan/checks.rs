@@ -1,7 +1,7 @@
 //! Collects what is wrong while a plan is made, so that the operator hears of all of it at once.
 
 use std::fmt::Display;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 use toml::Spanned;
 
@@ -70,10 +70,13 @@ impl Checks {
     }
 
     fn add<T>(&mut self, at: &Spanned<T>, message: String, is_warning: bool) {
-        let span = at.span();
-        let span = if span.is_empty() { None } else { Some(span) };
-        self.problems.push(Problem { span, message, is_warning });
+        self.problems.push(Problem { span: place(at), message, is_warning });
     }
+}
+
+/// Where a value stands; what the command line says stands nowhere.
+pub(super) fn place<T>(at: &Spanned<T>) -> Option<Range<usize>> {
+    Some(at.span()).filter(|span| !span.is_empty())
 }
 
 /// A SHA-256 in hexadecimal.

@@ -33,23 +33,34 @@ pub(super) fn upstream(written: &Upstream, folder: &Path, first_port: u16, check
             checks.error(version, format!("bad version `{}`: write it like \"9.1.0\"", version.get_ref()));
         }
     }
-    let timeout = TIMEOUT_MS_MIN..=TIMEOUT_MS_MAX;
-    settings.timeout_ms = time("timeout", written.timeout.as_ref(), settings.timeout_ms, timeout, checks);
-    backoff(written, &mut settings, checks);
+    let patience = patience(written, checks);
+    settings.timeout_ms = patience.timeout_ms;
+    (settings.backoff_min_ms, settings.backoff_max_ms) = patience.backoff_ms;
     settings
 }
 
-fn backoff(written: &Upstream, settings: &mut UpstreamSettings, checks: &mut Checks) {
+/// How long a primary is waited for. Milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Patience {
+    /// Silence after which a link counts as dead.
+    pub(crate) timeout_ms: u64,
+    /// The first delay before a new attempt, and the longest one.
+    pub(crate) backoff_ms: (u64, u64),
+}
+
+/// `timeout` and `backoff`, which primaries of every protocol have.
+pub(super) fn patience(written: &Upstream, checks: &mut Checks) -> Patience {
+    let timeout = (written.timeout.as_ref(), TIMEOUT_MS_MIN..=TIMEOUT_MS_MAX);
+    let timeout_ms = time("timeout", timeout.0, limits::LINK_TIMEOUT_MS, timeout.1, checks);
     let range = || BACKOFF_MS_MIN..=BACKOFF_MS_MAX;
     let (min, max) = (written.backoff.min.as_ref(), written.backoff.max.as_ref());
-    settings.backoff_min_ms = time("backoff.min", min, settings.backoff_min_ms, range(), checks);
-    settings.backoff_max_ms = time("backoff.max", max, settings.backoff_max_ms, range(), checks);
-    if settings.backoff_min_ms > settings.backoff_max_ms {
-        let (low, high) = (Time(settings.backoff_min_ms), Time(settings.backoff_max_ms));
-        if let Some(at) = min.or(max) {
-            checks.error(at, format!("`backoff.min` is {low}, above `backoff.max`, which is {high}"));
-        }
+    let min_ms = time("backoff.min", min, limits::BACKOFF_MIN_MS, range(), checks);
+    let max_ms = time("backoff.max", max, limits::BACKOFF_MAX_MS, range(), checks);
+    if let Some(at) = min.or(max).filter(|_| min_ms > max_ms) {
+        let (low, high) = (Time(min_ms), Time(max_ms));
+        checks.error(at, format!("`backoff.min` is {low}, above `backoff.max`, which is {high}"));
     }
+    Patience { timeout_ms, backoff_ms: (min_ms, max_ms) }
 }
 
 /// A time between two bounds, all in milliseconds.

@@ -1,16 +1,18 @@
 //! `[[view]]` and `[[user]]`: what is served where, and to whom.
 
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
 use sluicegate_core::limits;
 use sluicegate_core::settings::{self, User, ViewSettings};
 use toml::Spanned;
 
+use super::ViewPlan;
 use super::checks::{self, Checks};
+use super::kevy::SHARDS;
+use super::ports::Listen;
 use super::upstream::time;
 use crate::config::address;
-use crate::config::file::{File, UnknownReplica, View};
+use crate::config::file::{File, Protocol, UnknownReplica, View};
 use crate::config::units::Size;
 
 const GIB: usize = 1 << 30;
@@ -25,7 +27,7 @@ const STALLED_MS: RangeInclusive<u64> = 1_000..=86_400_000;
 const REPLICAS: RangeInclusive<usize> = 1..=10_000;
 
 /// What the core is told about the views, and where they listen.
-pub(super) fn views(file: &File, checks: &mut Checks) -> (Vec<ViewSettings>, Vec<(usize, SocketAddr)>) {
+pub(super) fn views(file: &File, checks: &mut Checks) -> (Vec<ViewPlan>, Vec<Listen>) {
     if file.views.is_empty() {
         checks.missing("there is no [[view]]: nothing would be served");
     }
@@ -38,23 +40,22 @@ pub(super) fn views(file: &File, checks: &mut Checks) -> (Vec<ViewSettings>, Vec
         .map(|(index, view)| {
             let mut settings = view_settings(view, checks);
             listen(index, view, &mut taken, checks);
-            settings.port = taken.iter().find(|(owner, _)| *owner == index).map_or(0, |(_, address)| address.port());
-            settings
+            settings.port = taken.iter().find(|listen| listen.view == index).map_or(0, |listen| listen.first.port());
+            let shards = view.shards.as_ref().map(|shards| checks.within("shards", Some(shards), 1, SHARDS));
+            ViewPlan { settings, shards }
         })
         .collect();
     (views, taken)
 }
 
-fn listen(index: usize, view: &View, taken: &mut Vec<(usize, SocketAddr)>, checks: &mut Checks) {
+fn listen(index: usize, view: &View, taken: &mut Vec<Listen>, checks: &mut Checks) {
     if view.listen.get_ref().is_empty() {
         checks.error(&view.listen, format!("view `{}` listens nowhere", view.name.get_ref()));
     }
     for text in view.listen.get_ref() {
-        let Some(wanted) = checks.take(text, address::listen(text.get_ref())) else { continue };
-        if let Some((_, other)) = taken.iter().find(|(_, other)| address::clash(wanted, *other)) {
-            checks.error(text, format!("{wanted} clashes with {other} above"));
+        if let Some(first) = checks.take(text, address::listen(text.get_ref())) {
+            taken.push(Listen { view: index, first, place: checks::place(text) });
         }
-        taken.push((index, wanted));
     }
 }
 
@@ -64,7 +65,7 @@ fn view_settings(view: &View, checks: &mut Checks) -> ViewSettings {
     let output = &limits.replica_output;
     settings.pipeline = view.pipeline.iter().map(|name| name.get_ref().clone()).collect();
     settings.exact = view.exact.unwrap_or(settings.exact);
-    settings.unknown_replica = match view.unknown_replica {
+    settings.unknown_replica = match view.unknown_replica.as_ref().map(Spanned::get_ref) {
         Some(UnknownReplica::Refuse) => settings::UnknownReplica::Refuse,
         Some(UnknownReplica::Accept) | None => settings::UnknownReplica::Accept,
     };
@@ -112,14 +113,18 @@ pub(super) fn users(file: &File, checks: &mut Checks) -> Vec<User> {
 }
 
 /// Says which addresses let anybody copy the dataset.
-pub(super) fn exposure(file: &File, listen: &[(usize, SocketAddr)], checks: &mut Checks) {
+pub(super) fn exposure(file: &File, listen: &[Listen], checks: &mut Checks) {
     if !file.users.is_empty() {
         return;
     }
+    let why = match file.upstream.protocol.unwrap_or_default() {
+        Protocol::Redis => "there is no [[user]]",
+        Protocol::Kevy => "links of kevy replicas have no passwords",
+    };
     for (index, view) in file.views.iter().enumerate() {
-        let mut open = listen.iter().filter(|(owner, address)| *owner == index && !address.ip().is_loopback());
-        if let Some((_, address)) = open.next() {
-            let message = format!("whoever reaches {address} can copy this view: there is no [[user]]");
+        let mut open = listen.iter().filter(|listen| listen.view == index && !listen.first.ip().is_loopback());
+        if let Some(Listen { first, .. }) = open.next() {
+            let message = format!("whoever reaches {first} can copy this view: {why}");
             checks.warning(&view.listen, message);
         }
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use super::super::client::{Value, broken};
 use super::{Connection, Shared, words};
+use crate::client::{Value, broken};
 
 const ACK_EVERY: Duration = Duration::from_secs(1);
 const RETRY_AFTER: Duration = Duration::from_millis(200);

@@ -1,0 +1,95 @@
+//! The core's settings and machine, by the primary's protocol.
+
+use std::fmt;
+
+use sluicegate_core::contract::{Drive, Now};
+use sluicegate_core::pipeline::Pipeline;
+use sluicegate_core::settings::Settings;
+use sluicegate_core::{kevy, machine};
+
+use super::entropy;
+use crate::config::{Plan, Upstream};
+
+/// What the core is told at its start.
+pub(super) enum Core {
+    Redis(Settings),
+    Kevy(kevy::settings::Settings),
+}
+
+impl Core {
+    /// What the plan says, and what it leaves to the primary to say: this may wait for it.
+    pub(super) fn settle(plan: &Plan) -> anyhow::Result<Self> {
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        Ok(match &plan.upstream {
+            Upstream::Redis(upstream) => Self::Redis(Settings {
+                upstream: upstream.clone(),
+                views: plan.views.iter().map(|view| view.settings.clone()).collect(),
+                users: plan.users.clone(),
+                version,
+            }),
+            Upstream::Kevy(written) => {
+                let upstream = super::kevy::settle(written)?;
+                let view = |view: &crate::config::ViewPlan| kevy::settings::View {
+                    view: view.settings.clone(),
+                    shards: view.shards.unwrap_or(upstream.shards),
+                };
+                Self::Kevy(kevy::settings::Settings { views: plan.views.iter().map(view).collect(), upstream, version })
+            }
+        })
+    }
+
+    /// How many streams the primary has.
+    pub(super) fn shards(&self) -> usize {
+        match self {
+            Self::Redis(_) => 1,
+            Self::Kevy(settings) => settings.upstream.shards,
+        }
+    }
+
+    /// The primary's host and the first of its ports.
+    pub(super) fn upstream(&self) -> (String, u16) {
+        match self {
+            Self::Redis(settings) => (settings.upstream.host.clone(), settings.upstream.port),
+            Self::Kevy(settings) => (settings.upstream.host.clone(), settings.upstream.port_base),
+        }
+    }
+
+    /// What a view without plugins is, for people.
+    pub(super) fn without_plugins(&self) -> &'static str {
+        match self {
+            Self::Redis(_) => "no plugins: the primary's own history",
+            Self::Kevy(_) => "no plugins: all that the primary has",
+        }
+    }
+
+    /// What the size of a backlog counts for, for people.
+    pub(super) fn backlogs(&self) -> &'static str {
+        match self {
+            Self::Redis(_) => "",
+            Self::Kevy(_) => " a shard",
+        }
+    }
+
+    /// The machine. `pipelines` has an entry a view.
+    pub(super) fn machine(self, pipelines: Vec<Option<Box<dyn Pipeline>>>, now: Now) -> Box<dyn Drive> {
+        let entropy = Box::new(entropy);
+        match self {
+            Self::Redis(settings) => Box::new(machine::Machine::new(settings, pipelines, entropy, now)),
+            Self::Kevy(settings) => Box::new(kevy::machine::Machine::new(settings, pipelines, entropy, now)),
+        }
+    }
+}
+
+/// The primary, for people.
+impl fmt::Display for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (host, port) = self.upstream();
+        match self {
+            Self::Redis(_) => write!(f, "{host}:{port}"),
+            Self::Kevy(settings) => {
+                let shards = settings.upstream.shards;
+                write!(f, "kevy {host}:{port}, {shards} shard{}", if shards == 1 { "" } else { "s" })
+            }
+        }
+    }
+}

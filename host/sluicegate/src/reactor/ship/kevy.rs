@@ -1,0 +1,87 @@
+//! The snapshot of one stream of a kevy view: of one shard of the primary, or a share of several of them.
+
+use std::fs::File;
+
+use sluicegate_core::kevy::route::Share;
+use sluicegate_core::kevy::snapshot::{Extent, RewriteError, RewriteStats, Rewriter, write_end, write_head};
+use sluicegate_core::pipeline::Pipeline;
+
+use super::{Hold, Load, PIECE_BYTES, Stop, damaged, each_piece};
+
+/// Makes a snapshot of this version of the spooled ones: of all keys, or of those that lie in `share`.
+pub(super) fn make(
+    version: u8,
+    share: Option<Share>,
+    files: Vec<File>,
+    pipeline: &mut dyn Pipeline,
+    hold: &Hold,
+) -> Result<(), Stop> {
+    let give = |made: Vec<u8>| if made.is_empty() { Ok(()) } else { hold.load(Load::Bytes(made.into())) };
+    let stats = match <[File; 1]>::try_from(files) {
+        // Nothing is put together: what stands behind the records can stay.
+        Ok([file]) if share.is_none() => rewrite(Rewriter::new(Extent::Whole, None), file, pipeline, hold, &give)?,
+        Ok([file]) => join(version, share, vec![file], pipeline, hold, &give)?,
+        Err(files) => join(version, share, files, pipeline, hold, &give)?,
+    };
+    tracing::debug!(
+        event = "ship",
+        kept = stats.kept,
+        dropped = stats.dropped,
+        renamed = stats.renamed,
+        elsewhere = stats.elsewhere,
+        "snapshot rewritten"
+    );
+    Ok(())
+}
+
+/// The records of all files between one head and one end.
+fn join(
+    version: u8,
+    share: Option<Share>,
+    files: Vec<File>,
+    pipeline: &mut dyn Pipeline,
+    hold: &Hold,
+    give: &impl Fn(Vec<u8>) -> Result<(), Stop>,
+) -> Result<RewriteStats, Stop> {
+    let mut edge = Vec::new();
+    write_head(&mut edge, version);
+    give(edge)?;
+    let mut total = RewriteStats::default();
+    for file in files {
+        let stats = rewrite(Rewriter::new(Extent::Records, share), file, pipeline, hold, give)?;
+        total.kept += stats.kept;
+        total.dropped += stats.dropped;
+        total.renamed += stats.renamed;
+        total.elsewhere += stats.elsewhere;
+    }
+    let mut edge = Vec::new();
+    write_end(&mut edge);
+    give(edge)?;
+    Ok(total)
+}
+
+fn rewrite(
+    mut rewriter: Rewriter,
+    file: File,
+    pipeline: &mut dyn Pipeline,
+    hold: &Hold,
+    give: &impl Fn(Vec<u8>) -> Result<(), Stop>,
+) -> Result<RewriteStats, Stop> {
+    each_piece(file, |piece| {
+        hold.check_wanted()?;
+        let mut made = Vec::with_capacity(PIECE_BYTES);
+        rewriter.push(piece, pipeline, &mut made).map_err(broken)?;
+        give(made)
+    })?;
+    let mut made = Vec::new();
+    let stats = rewriter.finish(pipeline, &mut made).map_err(broken)?;
+    give(made)?;
+    Ok(stats)
+}
+
+fn broken(error: RewriteError) -> Stop {
+    match error {
+        RewriteError::Plugin(fault) => Stop::Fault(fault.into()),
+        RewriteError::Snapshot(error) => damaged(&error),
+    }
+}
