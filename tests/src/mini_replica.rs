@@ -242,9 +242,9 @@ pub fn commands(stream: &[u8]) -> Result<Vec<Vec<Vec<u8>>>> {
     Ok(commands)
 }
 
-type Cut<'a, T> = Option<(T, &'a [u8])>;
+pub(crate) type Cut<'a, T> = Option<(T, &'a [u8])>;
 
-fn command(bytes: &[u8]) -> Result<Cut<'_, Vec<Vec<u8>>>> {
+pub(crate) fn command(bytes: &[u8]) -> Result<Cut<'_, Vec<Vec<u8>>>> {
     let Some((count, mut rest)) = number(bytes, b'*')? else { return Ok(None) };
     let mut args = Vec::new();
     for _ in 0..count {

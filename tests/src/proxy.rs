@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::client::Client;
 use crate::leash::Leash;
-use crate::ports::free_port;
+use crate::ports::free_ports;
 use crate::wait::{PATIENCE, wait_for};
 
 /// Plugins named `members` and `shorter`; in this order they make what [`View::MEMBERS`](crate::compare::View::MEMBERS) says.
@@ -37,15 +37,33 @@ pub const FILTERED: &[&str] = &["members", "shorter"];
 pub struct Config {
     upstream: SocketAddr,
     upstream_lines: String,
-    views: Vec<(String, Vec<String>, String)>,
+    views: Vec<Listed>,
     plugins: String,
+    /// How many shards the kevy primary has; `None` for Redis and Valkey.
+    kevy: Option<u16>,
+}
+
+#[derive(Debug, Clone)]
+struct Listed {
+    name: String,
+    pipeline: Vec<String>,
+    lines: String,
+    /// How many, in a row.
+    ports: u16,
 }
 
 impl Config {
     /// Follows the primary at `upstream`, with short delays between attempts; no views yet.
     pub fn new(upstream: SocketAddr) -> Self {
         let upstream_lines = "backoff = { min = \"20ms\", max = \"200ms\" }\n".into();
-        Self { upstream, upstream_lines, views: Vec::new(), plugins: BUILT_IN.into() }
+        Self { upstream, upstream_lines, views: Vec::new(), plugins: BUILT_IN.into(), kevy: None }
+    }
+
+    /// Follows the kevy primary whose first replication port is `base`, and which has so many shards. Its views have as
+    /// many, each on a port of its own.
+    pub fn kevy(base: SocketAddr, shards: u16) -> Self {
+        let config = Self::new(base).upstream_line("protocol = \"kevy\"").upstream_line(&format!("shards = {shards}"));
+        Self { kevy: Some(shards), ..config }
     }
 
     /// A further line of `[upstream]`.
@@ -61,9 +79,19 @@ impl Config {
     }
 
     /// A view with further TOML lines (`[view.backlog]` …).
-    pub fn view_with(mut self, name: &str, pipeline: &[&str], lines: &str) -> Self {
+    pub fn view_with(self, name: &str, pipeline: &[&str], lines: &str) -> Self {
+        let ports = self.kevy.unwrap_or(1);
+        self.listed(name, pipeline, lines, ports)
+    }
+
+    /// A view of a kevy primary that has another number of shards than the primary.
+    pub fn view_of(self, name: &str, pipeline: &[&str], shards: u16) -> Self {
+        self.listed(name, pipeline, &format!("shards = {shards}"), shards)
+    }
+
+    fn listed(mut self, name: &str, pipeline: &[&str], lines: &str, ports: u16) -> Self {
         let pipeline = pipeline.iter().map(|p| (*p).to_owned()).collect();
-        self.views.push((name.to_owned(), pipeline, lines.to_owned()));
+        self.views.push(Listed { name: name.to_owned(), pipeline, lines: lines.to_owned(), ports });
         self
     }
 
@@ -84,7 +112,7 @@ impl Config {
             self.upstream
         );
         text.push_str(&self.upstream_lines);
-        for ((name, pipeline, lines), port) in self.views.iter().zip(ports) {
+        for (Listed { name, pipeline, lines, .. }, port) in self.views.iter().zip(ports) {
             // Writing to a string cannot fail.
             let _ = write!(
                 text,
@@ -92,7 +120,7 @@ impl Config {
             );
         }
         // A plugin that nobody uses is no reason to fail, but the fewer are compiled the sooner the proxy is up.
-        if self.views.iter().any(|(_, pipeline, _)| !pipeline.is_empty()) {
+        if self.views.iter().any(|view| !view.pipeline.is_empty()) {
             text.push_str(&self.plugins);
         }
         text
@@ -109,12 +137,12 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Starts it and waits until every view answers PING.
+    /// Starts it and waits until every view answers PING, or takes connections if it is one of a kevy primary.
     ///
     /// # Errors
     /// The binary cannot be built, or does not come up; the message has its log.
     pub fn start(config: Config) -> Result<Self> {
-        let ports = config.views.iter().map(|_| free_port()).collect::<Result<_>>()?;
+        let ports = config.views.iter().map(|view| free_ports(view.ports)).collect::<Result<_>>()?;
         let mut proxy = Self { config, dir: tempfile::tempdir()?, ports, process: None };
         proxy.launch()?;
         Ok(proxy)
@@ -136,11 +164,16 @@ impl Proxy {
         let args = ["run".as_ref(), "--config".as_ref(), file.as_os_str()];
         self.process = Some(Leash::start(binary()?, &args, &[("NO_COLOR", "1")], &self.log_path())?);
         for index in 0..self.ports.len() {
-            let addr = self.addr_of(index);
+            let (addr, kevy) = (self.addr_of(index), self.config.kevy.is_some());
             wait_for("a view that answers PING", PATIENCE, || {
                 self.check_alive()?;
-                // A view with users answers with a complaint, which will do.
-                Ok(Client::connect(addr).and_then(|mut client| client.ask(&["PING"])).is_ok())
+                let connected = Client::connect(addr);
+                // A view with users answers with a complaint, which will do. One of a kevy answers nobody but replicas.
+                Ok(if kevy {
+                    connected.is_ok()
+                } else {
+                    connected.and_then(|mut client| client.ask(&["PING"])).is_ok()
+                })
             })
             .with_context(|| self.context())?;
         }
@@ -162,12 +195,12 @@ impl Proxy {
         SocketAddr::from(([127, 0, 0, 1], self.ports[index]))
     }
 
-    /// Where a view listens.
+    /// Where a view listens; the first of its ports, if it has several.
     ///
     /// # Panics
     /// There is no view of that name: the story is wrong.
     pub fn addr(&self, view: &str) -> SocketAddr {
-        let index = self.config.views.iter().position(|(name, _, _)| name == view);
+        let index = self.config.views.iter().position(|listed| listed.name == view);
         self.addr_of(index.unwrap_or_else(|| panic!("no view {view:?} is configured")))
     }
 
@@ -198,6 +231,14 @@ impl Proxy {
     /// All that it has logged, over its restarts.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// How many log lines there are of one kind of event.
+    pub fn events(&self, event: &str) -> usize {
+        self.log()
+            .lines()
+            .filter(|line| line.split_whitespace().any(|word| word.trim_end_matches(':') == event))
+            .count()
     }
 
     /// Waits for a log line that holds all these texts, without regard to case, and returns it.

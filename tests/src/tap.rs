@@ -4,9 +4,14 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
+
+use crate::ports::free_ports;
+
+/// How long a target that must not be reset may go on talking after its link was cut.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Which way bytes flow: to the side that listens (`Up`: what the dialling peer sends) or back (`Down`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +53,8 @@ struct Shared {
     accepted: AtomicU64,
     passed: [AtomicU64; 2],
     closing: AtomicBool,
+    /// The target is never reset: it hears that no more will come, and is read to its end.
+    gentle: bool,
 }
 
 /// The relay. Dropped: all links are cut and nobody is accepted any more.
@@ -63,7 +70,33 @@ impl Tap {
     /// # Errors
     /// No port can be had.
     pub fn new(target: SocketAddr) -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
+        Self::on(TcpListener::bind("127.0.0.1:0")?, target, false)
+    }
+
+    /// One for each of the `count` ports from `target` on, on as many ports in a row.
+    ///
+    /// # Errors
+    /// The ports cannot be had.
+    pub fn row(target: SocketAddr, count: u16) -> Result<Vec<Self>> {
+        Self::in_a_row(target, count, false)
+    }
+
+    /// The same for targets that die of a reset, as a kevy primary up to 3.18 does: it is only ever hung up on.
+    ///
+    /// # Errors
+    /// The ports cannot be had.
+    pub fn gentle_row(target: SocketAddr, count: u16) -> Result<Vec<Self>> {
+        Self::in_a_row(target, count, true)
+    }
+
+    fn in_a_row(target: SocketAddr, count: u16, gentle: bool) -> Result<Vec<Self>> {
+        let first = free_ports(count)?;
+        let behind = |shard| SocketAddr::new(target.ip(), target.port() + shard);
+        let listeners = (0..count).map(|shard| (shard, TcpListener::bind(("127.0.0.1", first + shard))));
+        listeners.map(|(shard, listener)| Self::on(listener?, behind(shard), gentle)).collect()
+    }
+
+    fn on(listener: TcpListener, target: SocketAddr, gentle: bool) -> Result<Self> {
         let addr = listener.local_addr()?;
         let state = State { target, faults: [Faults::NONE; 2], links: Vec::new() };
         let shared = Arc::new(Shared {
@@ -72,6 +105,7 @@ impl Tap {
             accepted: AtomicU64::new(0),
             passed: [AtomicU64::new(0), AtomicU64::new(0)],
             closing: AtomicBool::new(false),
+            gentle,
         });
         let inner = Arc::clone(&shared);
         std::thread::spawn(move || accept(&listener, &inner));
@@ -90,7 +124,7 @@ impl Tap {
 
     /// Cuts every link now; new ones are welcome. Returns how many there were.
     pub fn cut(&self) -> usize {
-        let links = cut_all(&mut self.shared.lock());
+        let links = cut_all(&mut self.shared.lock(), self.shared.far_end());
         self.shared.changed.notify_all();
         links
     }
@@ -157,6 +191,11 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How the link to the target is ended.
+    fn far_end(&self) -> Shutdown {
+        if self.gentle { Shutdown::Write } else { Shutdown::Both }
+    }
+
     /// Takes a permit to pass some of `wanted` bytes; zero means that the link is to be cut.
     fn permit(&self, way: Way, id: u64, wanted: usize) -> (usize, Option<Duration>) {
         let mut state = self.lock();
@@ -181,7 +220,7 @@ impl Shared {
         let mut state = self.lock();
         if state.faults[way as usize].cut_after == Some(0) {
             state.faults[way as usize].cut_after = None;
-            cut_all(&mut state);
+            cut_all(&mut state, self.far_end());
         }
     }
 }
@@ -219,8 +258,19 @@ fn relay(mut from: TcpStream, mut to: TcpStream, way: Way, id: u64, shared: &Arc
         state.links.retain(|link| link.0 != id);
         drop(state);
         shared.changed.notify_all();
-        from.shutdown(Shutdown::Both).ok();
-        to.shutdown(Shutdown::Both).ok();
+        match way {
+            Way::Up => {
+                from.shutdown(Shutdown::Both).ok();
+                to.shutdown(shared.far_end()).ok();
+            }
+            Way::Down => {
+                to.shutdown(Shutdown::Both).ok();
+                if shared.gentle {
+                    hear_out(&mut from, &mut buffer);
+                }
+                from.shutdown(Shutdown::Both).ok();
+            }
+        }
     });
 }
 
@@ -239,11 +289,23 @@ fn pass(mut bytes: &[u8], to: &mut TcpStream, way: Way, id: u64, shared: &Shared
     Some(())
 }
 
-fn cut_all(state: &mut State) -> usize {
+/// Reads to the end and drops what comes: to close with something unread is to reset.
+fn hear_out(from: &mut TcpStream, buffer: &mut [u8]) {
+    from.shutdown(Shutdown::Write).ok();
+    from.set_read_timeout(Some(LAST_WORDS)).ok();
+    let start = Instant::now();
+    while let Ok(1..) = from.read(buffer) {
+        if start.elapsed() > LAST_WORDS {
+            return;
+        }
+    }
+}
+
+fn cut_all(state: &mut State, far_end: Shutdown) -> usize {
     let links = std::mem::take(&mut state.links);
     for (_, near, far) in &links {
         near.shutdown(Shutdown::Both).ok();
-        far.shutdown(Shutdown::Both).ok();
+        far.shutdown(far_end).ok();
     }
     links.len()
 }

@@ -1,6 +1,9 @@
 //! Real kevy servers, each in a directory of its own: N shards, each with a replication port of its own.
 
+pub mod fake_primary;
 pub mod holdings;
+pub mod mini_replica;
+pub mod snapshot;
 pub mod workload;
 
 use std::ffi::OsString;
