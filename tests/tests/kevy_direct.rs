@@ -50,11 +50,8 @@ fn directly(version: Version, seed: u64) -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn kevy_1_19_replicas_equal_their_primary() -> Result<()> {
-    directly(Version::V119, 1)
-}
-
+/// Not 1.19: what was on its way when a link broke counts as received there, and the snapshot that follows is loaded on top
+/// of what the replica has.
 #[test]
 fn kevy_3_17_replicas_equal_their_primary() -> Result<()> {
     directly(Version::V317, 2)
@@ -111,12 +108,16 @@ fn the_small_replica_is_taken_for_one_by_real_primaries() -> Result<()> {
         let asked = version.names_generations().then_some(0);
         let mut link = Link::ask(primary.shard_addr(0), asked, 0)?;
         link.acks = version.has_heartbeats();
-        primary.client()?.run("SET late in-the-stream")?;
-        for text in ["in-the-beginning", "in-the-stream"] {
-            link.read_until(PATIENCE, |link| link.has(text.as_bytes())).with_context(|| format!("{version:?}"))?;
+        let told = || format!("{version:?}");
+        link.read_until(PATIENCE, |link| link.has(b"in-the-beginning")).with_context(told)?;
+        if version.names_generations() {
+            link.read_until(PATIENCE, |link| !link.snapshots.is_empty()).with_context(told)?;
         }
+        primary.client()?.run("SET late in-the-stream")?;
+        link.read_until(PATIENCE, |link| link.frames.iter().flatten().any(|word| word == b"in-the-stream"))
+            .with_context(told)?;
         if version.has_heartbeats() {
-            link.read_until(PATIENCE, |link| link.pings > 0).with_context(|| format!("{version:?}"))?;
+            link.read_until(PATIENCE, |link| link.pings > 0).with_context(told)?;
         }
         ensure!(version.names_generations() == !link.snapshots.is_empty(), "{version:?}: {:?}", link.snapshots);
         ensure!(version.names_generations() == (link.generation != 0), "{version:?}: {}", link.generation);

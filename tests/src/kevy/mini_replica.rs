@@ -45,9 +45,8 @@ pub struct Link {
     pub frames: Vec<Vec<Vec<u8>>>,
     /// Signs of life that came.
     pub pings: usize,
-    /// It acknowledges, as all replicas from 3.17 on do.
+    /// It acknowledges, as all replicas from 3.17 on do. An older one does not, and takes no sign of life.
     pub acks: bool,
-    acked: bool,
     closed: bool,
 }
 
@@ -88,7 +87,6 @@ impl Link {
             frames: Vec::new(),
             pings: 0,
             acks: true,
-            acked: false,
             closed: false,
         })
     }
@@ -138,7 +136,6 @@ impl Link {
 
     /// Acknowledges an offset, true or not. A link that has ended is found out by reading.
     pub fn ack(&mut self, next: u64) {
-        self.acked = true;
         self.send(format!("REPLCONF ACK {next}\r\n").as_bytes()).ok();
     }
 
@@ -228,7 +225,7 @@ impl Link {
                 Said::Ack
             }
             ["+PING", generation, next] => {
-                ensure!(self.names_generations || self.acked, "a replica that never acknowledged dies of a +PING");
+                ensure!(self.names_generations || self.acks, "a replica that never acknowledges dies of a +PING");
                 let (generation, next): (u64, u64) = (generation.parse()?, next.parse()?);
                 ensure!(self.promised.is_some(), "+PING before +ACK");
                 ensure!(self.arriving.as_ref().is_none_or(Vec::is_empty), "+PING between the pieces of a snapshot");
