@@ -110,7 +110,7 @@ pub enum Output {
     SpoolEnd(SpoolId),
     /// The arriving snapshot will not be finished: drop it.
     SpoolAbort(SpoolId),
-    /// These have been verified; every other spool file that is complete may be dropped.
+    /// These are needed, or on their way; every other spool file may be dropped.
     SpoolKeep(Vec<SpoolId>),
     /// Make a snapshot for a replica.
     Ship(ShipOrder),

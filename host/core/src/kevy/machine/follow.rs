@@ -283,8 +283,9 @@ impl Machine {
         let text = synced(&summary, shard.next, ms);
         let text = format!("full sync of {} done: {text}", self.upstream_name(index));
         self.note(Level::Info, "full-sync-done", text);
-        let kept = self.shards.iter().filter_map(|shard| match shard.seed {
-            Some(Seed::Spool(id, _)) => Some(id),
+        // One that is on its way may be complete already, for all that we know.
+        let kept = self.shards.iter().filter_map(|shard| match (shard.phase, shard.seed) {
+            (Phase::Copying(id) | Phase::Verifying(id), _) | (_, Some(Seed::Spool(id, _))) => Some(id),
             _ => None,
         });
         self.outputs.push_back(Output::SpoolKeep(kept.collect()));
