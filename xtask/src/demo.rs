@@ -11,6 +11,9 @@ pub(crate) struct Args {
     /// Keep everything running after the tour, until Ctrl-C.
     #[arg(long)]
     stay: bool,
+    /// The second act: with kevy servers.
+    #[arg(long)]
+    kevy: bool,
     /// Handed to `sluicegate demo` as they are.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<String>,
@@ -22,8 +25,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let binary = build::sluicegate(false)?;
     let mut demo = sh::program(&binary);
     demo.arg("demo");
-    if args.stay {
-        demo.arg("--stay");
+    for (wanted, option) in [(args.stay, "--stay"), (args.kevy, "--kevy")] {
+        if wanted {
+            demo.arg(option);
+        }
     }
     demo.args(&args.args);
     // The demo takes our place: signals reach it whoever sends them, its exit code is ours, and no process is left.

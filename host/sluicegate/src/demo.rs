@@ -1,10 +1,13 @@
 //! `sluicegate demo`: a primary, the proxy and two unmodified replicas on this machine, and the proof that both replicas
 //! hold what their views say.
 
+mod cast;
 mod model;
+mod ports;
 pub(crate) mod process;
 mod proof;
 mod script;
+mod server;
 mod servers;
 mod stage;
 
@@ -18,7 +21,8 @@ use std::time::Instant;
 use anyhow::{Context, ensure};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use servers::Binary;
+use cast::Cast;
+use script::Script;
 use stage::Stage;
 
 const EXAMPLES: &str = "\
@@ -26,9 +30,10 @@ Examples:
   sluicegate demo                     a few seconds, then everything is gone again
   sluicegate demo --stay              keep it running to look around with redis-cli
   sluicegate demo --servers ~/servers use ~/servers/valkey-9.1/valkey-server, for example
+  sluicegate demo --kevy              the second act: kevy, where a key that gets a new name changes shards
 
-Servers are looked for in --servers or SLUICEGATE_SERVERS (DIR/*/redis-server, DIR/*/valkey-server), then on PATH.
-Where there is none, the demo plays the primary and the replicas itself, and says so.";
+Servers are looked for in --servers or SLUICEGATE_SERVERS (DIR/*/redis-server, DIR/*/valkey-server, DIR/*/kevy), then on
+PATH. Where there is no Redis or Valkey, the demo plays the primary and the replicas itself, and says so.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -41,8 +46,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     servers: Option<PathBuf>,
 
+    /// With kevy servers, of two shards each
+    #[arg(long)]
+    kevy: bool,
+
     /// Play the primary and the replicas ourselves, even if there are servers
-    #[arg(long, conflicts_with = "servers")]
+    #[arg(long, conflicts_with_all = ["servers", "kevy"])]
     model: bool,
 }
 
@@ -52,11 +61,9 @@ impl Args {
         for signal in [SIGINT, SIGTERM] {
             signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("signal handlers")?;
         }
-        let binary = if self.model { None } else { servers::find(self.servers.clone())? };
-        if binary.is_none() && !self.model {
-            say("No redis-server or valkey-server was found: the demo plays primary and replicas itself.\n")?;
-        }
-        let mut stage = Stage::new(binary, Arc::clone(&interrupted))?;
+        let cast = self.cast()?;
+        let script = Script::new(&cast);
+        let mut stage = Stage::new(cast, script, Arc::clone(&interrupted))?;
         self.play(&mut stage).inspect_err(|error| {
             if !error.is::<Interrupted>() {
                 eprintln!("{}", stage.last_words());
@@ -64,23 +71,37 @@ impl Args {
         })
     }
 
+    /// Who is there to play.
+    fn cast(&self) -> anyhow::Result<Cast> {
+        if self.kevy {
+            return Ok(Cast::Kevy(servers::kevy(self.servers.as_deref())?));
+        }
+        if self.model {
+            return Ok(Cast::Model);
+        }
+        if let Some(binary) = servers::redis(self.servers.as_deref())? {
+            return Ok(Cast::Redis(binary));
+        }
+        say("No redis-server or valkey-server was found: the demo plays primary and replicas itself.\n")?;
+        Ok(Cast::Model)
+    }
+
     fn play(&self, stage: &mut Stage) -> anyhow::Result<()> {
         let start = Instant::now();
-        let script = script::Script::new(stage.speaks_strings_only());
         stage.start_primary()?;
-        script.seed(&mut stage.primary()?)?;
         stage.start_proxy()?;
         stage.start_replicas()?;
-        script.live(&mut stage.primary()?)?;
-        let proof = stage.until_proven(&script)?;
+        stage.play_live()?;
+        let proof = stage.until_proven()?;
 
-        say(&stage.describe(&script)?)?;
+        say(&stage.describe()?)?;
         say(&proof.table())?;
         say(&stage.positions()?)?;
         let (right, all) = proof.count();
         ensure!(right == all, "{} of {all} keys are not as they must be:\n{}", all - right, proof.faults());
         let seconds = start.elapsed().as_secs_f64();
-        say(&format!("verified: {right} of {all} keys as they must be, in {seconds:.1} s"))?;
+        let moves = proof.moves().map_or_else(String::new, |moves| format!("; {moves}"));
+        say(&format!("verified: {right} of {all} keys as they must be, in {seconds:.1} s{moves}"))?;
         if self.stay {
             say(&format!("\n{}", stage.how_to_look_around()?))?;
             stage.wait_for_interrupt()?;
@@ -105,8 +126,3 @@ impl fmt::Display for Interrupted {
 }
 
 impl std::error::Error for Interrupted {}
-
-/// The name and version of what plays primary and replicas, for people.
-fn played_by(binary: Option<&Binary>) -> String {
-    binary.map_or_else(|| "a model inside the demo, as the replicas are".into(), |binary| binary.version.clone())
-}

@@ -18,11 +18,18 @@ pub(super) struct Process(Child);
 
 impl Process {
     /// Starts a program that will not outlive us. What it says goes to `log`.
-    pub(super) fn start(program: &Path, arguments: &[String], folder: &Path, log: &Path) -> anyhow::Result<Self> {
+    pub(super) fn start(
+        program: &Path,
+        arguments: &[String],
+        environment: &[(&str, &str)],
+        folder: &Path,
+        log: &Path,
+    ) -> anyhow::Result<Self> {
         let ourselves = std::env::current_exe().context("finding our own program")?;
         let output = File::create(log).with_context(|| format!("creating {}", log.display()))?;
         let mut command = Command::new(ourselves);
         command.arg(WITH_PARENT).arg(std::process::id().to_string()).arg("--").arg(program).args(arguments);
+        command.envs(environment.iter().copied());
         command.current_dir(folder).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         separate(&mut command);
         Ok(Self(command.spawn().with_context(|| format!("starting {}", program.display()))?))

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use anyhow::bail;
 
-use super::script::{KEPT, RENAMED, Script, Way};
+use super::script::{Script, Way};
 use crate::client::{Connection, Value};
 
 /// A key's value and expiry, in a form that is the same on every server that holds the same.
@@ -23,14 +23,18 @@ struct Row {
     key: String,
     primary: Option<Entry>,
     of_all: Option<Entry>,
-    /// The view's name for the key, if it keeps it.
-    name_in_eu: Option<String>,
-    of_eu: Option<Entry>,
+    /// The filtered view's name for the key, if it keeps it.
+    new_name: Option<String>,
+    of_filtered: Option<Entry>,
     way: Way,
+    /// The key's shard, and that of its new name, if there is more than one.
+    places: Option<(usize, usize)>,
 }
 
 /// The three datasets, compared.
 pub(super) struct Proof {
+    /// The name of the view that does not have everything.
+    filtered: &'static str,
     rows: Vec<Row>,
     /// Keys that a replica has although no view gives it to it.
     strays: Vec<String>,
@@ -42,27 +46,34 @@ impl Proof {
         script: &Script,
         primary: &mut Connection,
         of_all: &mut Connection,
-        of_eu: &mut Connection,
+        of_filtered: &mut Connection,
     ) -> anyhow::Result<Self> {
         let primary = dataset(primary)?;
-        let (mut all, mut eu) = (dataset(of_all)?, dataset(of_eu)?);
+        let (mut all, mut filtered) = (dataset(of_all)?, dataset(of_filtered)?);
         let keys: BTreeSet<String> =
             script.keys().into_iter().map(str::to_owned).chain(primary.keys().cloned()).collect();
         let row = |key: String| {
-            let name_in_eu = key.strip_prefix(KEPT).map(|rest| format!("{RENAMED}{rest}"));
-            let of_eu = name_in_eu.as_ref().and_then(|name| eu.remove(name));
-            let way = script.way(&key);
-            Row { primary: primary.get(&key).cloned(), of_all: all.remove(&key), of_eu, name_in_eu, way, key }
+            let new_name = script.filtered.name_of(&key);
+            Row {
+                primary: primary.get(&key).cloned(),
+                of_all: all.remove(&key),
+                of_filtered: new_name.as_ref().and_then(|name| filtered.remove(name)),
+                way: script.way(&key),
+                places: new_name.as_ref().and_then(|name| script.places(&key, name)),
+                new_name,
+                key,
+            }
         };
         let rows = keys.into_iter().map(row).collect();
         let stray = |view| move |key| format!("{key}: the replica of {view} has it, and must not");
-        let strays = all.into_keys().map(stray("all")).chain(eu.into_keys().map(stray("eu"))).collect();
-        Ok(Self { rows, strays })
+        let name = script.filtered.name;
+        let strays = all.into_keys().map(stray("all")).chain(filtered.into_keys().map(stray(name))).collect();
+        Ok(Self { filtered: name, rows, strays })
     }
 
     /// How many keys are as they must be, and how many there are.
     pub(super) fn count(&self) -> (usize, usize) {
-        let right = self.rows.iter().filter(|row| row.fault().is_none()).count();
+        let right = self.rows.iter().filter(|row| row.fault(self.filtered).is_none()).count();
         (right, self.rows.len() + self.strays.len())
     }
 
@@ -74,14 +85,24 @@ impl Proof {
 
     /// What is not as it must be.
     pub(super) fn faults(&self) -> String {
-        let faults = self.rows.iter().filter_map(Row::fault).chain(self.strays.iter().cloned());
+        let faults = self.rows.iter().filter_map(|row| row.fault(self.filtered)).chain(self.strays.iter().cloned());
         faults.map(|fault| format!("  {fault}\n")).collect()
+    }
+
+    /// How many keys have another place under their new name, if there is more than one.
+    pub(super) fn moves(&self) -> Option<String> {
+        let kept = self.rows.iter().filter(|row| row.of_filtered.is_some());
+        let places: Vec<(usize, usize)> = kept.filter_map(|row| row.places).collect();
+        let moved = places.iter().filter(|(from, to)| from != to).count();
+        (!places.is_empty()).then(|| format!("{moved} of {} keys changed shards with their names", places.len()))
     }
 
     /// One line a key, in columns.
     pub(super) fn table(&self) -> String {
-        let head = ["  key", "primary", "replica of all", "replica of eu", "why"].map(str::to_owned);
-        let lines: Vec<[String; 5]> = [head].into_iter().chain(self.rows.iter().map(Row::cells)).collect();
+        let of_filtered = format!("replica of {}", self.filtered);
+        let head = ["  key", "primary", "replica of all", &of_filtered, "why"].map(str::to_owned);
+        let rows = self.rows.iter().map(|row| row.cells(self.filtered));
+        let lines: Vec<[String; 5]> = [head].into_iter().chain(rows).collect();
         let width = |column: usize| lines.iter().map(|cells| cells[column].chars().count()).max().unwrap_or_default();
         let widths: [usize; 5] = std::array::from_fn(width);
         let mut out = String::new();
@@ -97,27 +118,26 @@ impl Proof {
 }
 
 impl Row {
-    fn cells(&self) -> [String; 5] {
-        let in_eu = match (&self.name_in_eu, &self.of_eu) {
+    fn cells(&self, filtered: &str) -> [String; 5] {
+        let of_filtered = match (&self.new_name, &self.of_filtered) {
             (Some(name), Some(entry)) => format!("{name}  {}", shown(Some(entry))),
             _ => shown(None),
         };
-        let mark = if self.fault().is_some() { 'x' } else { ' ' };
+        let mark = if self.fault(filtered).is_some() { 'x' } else { ' ' };
         let of_all = shown(self.of_all.as_ref());
-        [format!("{mark} {}", self.key), shown(self.primary.as_ref()), of_all, in_eu, self.why()]
+        [format!("{mark} {}", self.key), shown(self.primary.as_ref()), of_all, of_filtered, self.why()]
     }
 
     /// What is wrong with this key, if anything.
-    fn fault(&self) -> Option<String> {
+    fn fault(&self, filtered: &str) -> Option<String> {
         let key = &self.key;
         let must = shown(self.primary.as_ref());
         if self.of_all != self.primary {
             return Some(format!("{key}: must be {must} in all, is {}", shown(self.of_all.as_ref())));
         }
-        let in_eu = self.primary.as_ref().filter(|_| self.name_in_eu.is_some());
-        let name = self.name_in_eu.as_ref()?;
-        (self.of_eu.as_ref() != in_eu)
-            .then(|| format!("{key}: must be {must} as {name} in eu, is {}", shown(self.of_eu.as_ref())))
+        let name = self.new_name.as_ref()?;
+        (self.of_filtered != self.primary)
+            .then(|| format!("{key}: must be {must} as {name} in {filtered}, is {}", shown(self.of_filtered.as_ref())))
     }
 
     fn why(&self) -> String {
@@ -126,10 +146,12 @@ impl Row {
             Way::Stream => "stream",
             Way::Both => "snapshot and stream",
         };
-        let fate = match (&self.name_in_eu, &self.primary) {
-            (None, _) => "dropped by key-filter",
-            (Some(_), None) => "kept, deleted since",
-            (Some(_), Some(_)) => "kept, renamed",
+        let fate = match (&self.new_name, &self.primary, self.places) {
+            (None, ..) => "dropped by key-filter".into(),
+            (Some(_), None, _) => "kept, deleted since".into(),
+            (Some(_), Some(_), None) => "kept, renamed".into(),
+            (Some(_), Some(_), Some((from, to))) if from == to => format!("kept, renamed, still in shard {to}"),
+            (Some(_), Some(_), Some((from, to))) => format!("kept, renamed, from shard {from} to {to}"),
         };
         format!("{fate}; by {way}")
     }
@@ -158,9 +180,12 @@ fn dataset(server: &mut Connection) -> anyhow::Result<Dataset> {
 fn value(server: &mut Connection, key: &str) -> anyhow::Result<String> {
     let kind = server.call(&["TYPE", key])?.text();
     let mut parts: Vec<String> = match kind.as_str() {
+        // Gone since it was listed; or it lies in a shard where no client looks for it, and then it stays like this.
+        "none" => return Ok("nowhere to be found".into()),
         "string" => return Ok(server.call(&["GET", key])?.text()),
         "list" => return Ok(server.call(&["LRANGE", key, "0", "-1"])?.text()),
         "set" => server.call(&["SMEMBERS", key])?.elements().iter().map(Value::text).collect(),
+        "zset" => server.call(&["ZRANGE", key, "0", "-1", "WITHSCORES"])?.elements().chunks(2).map(pair).collect(),
         "hash" => server.call(&["HGETALL", key])?.elements().chunks(2).map(pair).collect(),
         other => bail!("{key} is a {other}, which the demo never wrote"),
     };
