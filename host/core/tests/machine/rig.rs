@@ -144,7 +144,7 @@ impl Rig {
             Output::Dial(port) => {
                 assert_eq!(port, 0, "the primary has one port");
                 self.dialing = true;
-            },
+            }
             Output::Close(link) => {
                 self.up.take_if(|up| *up == link);
                 assert!(self.closed.insert(link), "{link:?} is closed twice");
