@@ -69,7 +69,7 @@ impl Machine {
         let upstream = &settings.upstream;
         let views = settings.views.iter().cloned().zip(pipelines);
         let views = views.map(|(view, pipeline)| View::new(view, upstream, table.clone(), pipeline)).collect();
-        Self {
+        let mut machine = Self {
             shards: (0..upstream.shards.max(1)).map(|_| Shard::new(upstream)).collect(),
             views,
             settings,
@@ -84,7 +84,9 @@ impl Machine {
             ticked: now.mono_ms,
             pinged: now.mono_ms,
             stopping: false,
-        }
+        };
+        machine.begin_all_rounds();
+        machine
     }
 
     /// The views, in the order of the settings.

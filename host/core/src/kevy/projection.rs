@@ -10,9 +10,8 @@
 //! the primary, so it is left out and counted.
 //!
 //! kevy sends expiries relative to its own clock, and a replica that reads them from a backlog would keep its keys too
-//! long: every view has them absolute, counted from their arrival. An expiry under a condition (`SET … NX EX`) and one
-//! that kevy itself refuses pass as they are, and a GETEX with an expiry becomes a PEXPIREAT, which does not ask for
-//! the key's type.
+//! long: every view has them absolute, counted from their arrival. An expiry under a condition (`SET … NX EX`), one that
+//! kevy itself refuses, and a GETEX, which fails on other types and says so to nobody here, pass as they are.
 
 mod bulk;
 mod deadline;

@@ -204,8 +204,10 @@ mod tests {
     #[test]
     fn a_new_history_never_repeats_a_number() {
         let mut stream = stream(1000);
-        (0..5000).for_each(|_| stream.push(&[b"x"]));
-        stream.settle();
+        for _ in 0..5000 {
+            stream.push(&[b"x"]);
+            stream.settle();
+        }
         assert!(!stream.reaches_snapshot());
         let last = stream.next();
         stream.restart(8, 1);

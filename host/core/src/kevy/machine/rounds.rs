@@ -12,6 +12,16 @@ use crate::fault::Fault;
 const FRESH_EVERY_MS: u64 = 30_000;
 
 impl Machine {
+    /// The first histories.
+    pub(super) fn begin_all_rounds(&mut self) {
+        let Self { views, entropy, now, .. } = self;
+        for view in views {
+            for group in 0..view.groups.len() {
+                view.begin_round(group, now.unix_ms, || generation(entropy()));
+            }
+        }
+    }
+
     /// What follows in this shard is no continuation of what we have of it: every stream made of it begins anew, and with
     /// it all the shards that those streams are made of.
     pub(super) fn shard_begins(&mut self, index: usize) {

@@ -49,6 +49,14 @@ impl Machine {
         replica.id.clone_from(&asked.id);
         replica.dialect = if asked.generation.is_some() { Dialect::K3 } else { Dialect::K1 };
         let (index, shard) = (replica.view, replica.shard);
+        if replica.dialect == Dialect::K1 && self.shards.iter().any(|shard| shard.dialect == Some(Dialect::K3)) {
+            let text = format!(
+                "{} is refused: it is older than the primary, whose stream has commands that it cannot apply (MSET, RENAME)",
+                self.replica_name(link)
+            );
+            self.note(Level::Error, "replica-refused", text);
+            return self.drop_link(link);
+        }
         let Some(view) = self.views.get(index) else { return };
         let attached = self
             .replicas

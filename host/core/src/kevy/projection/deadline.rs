@@ -20,8 +20,6 @@ pub(super) enum Form {
     Set,
     /// SETEX, PSETEX: the number, then the value.
     Setex { millis: bool },
-    /// GETEX: one option behind the key.
-    Getex,
     /// EXPIRE, PEXPIRE: the number behind the key.
     Expire { millis: bool },
     /// HEXPIRE, HPEXPIRE: the number behind the key, then a condition and the fields.
@@ -35,7 +33,6 @@ impl Form {
             "set" => Self::Set,
             "setex" => Self::Setex { millis: false },
             "psetex" => Self::Setex { millis: true },
-            "getex" => Self::Getex,
             "expire" => Self::Expire { millis: false },
             "pexpire" => Self::Expire { millis: true },
             "hexpire" if field_deadlines => Self::Fields { millis: false },
@@ -50,7 +47,7 @@ impl Form {
         match self {
             Self::None => false,
             Self::Set => argc >= 5,
-            Self::Setex { .. } | Self::Getex => argc == 4,
+            Self::Setex { .. } => argc == 4,
             Self::Expire { .. } => argc == 3,
             Self::Fields { .. } => argc >= 6,
         }
@@ -63,7 +60,6 @@ impl Form {
             Self::None => None,
             Self::Set => set_option(args, now).map(|time| (time, Some(2))),
             Self::Setex { millis } => time(args, 2, millis, now).map(|time| (time, Some(3))),
-            Self::Getex => time(args, 3, unit(args, 2)?, now).map(|time| (time, None)),
             Self::Expire { millis } | Self::Fields { millis } => time(args, 2, millis, now).map(|time| (time, None)),
         }
     }
