@@ -235,10 +235,8 @@ impl Proxy {
 
     /// How many log lines there are of one kind of event.
     pub fn events(&self, event: &str) -> usize {
-        self.log()
-            .lines()
-            .filter(|line| line.split_whitespace().any(|word| word.trim_end_matches(':') == event))
-            .count()
+        let mark = format!("event={event:?}");
+        self.log().lines().filter(|line| line.trim_end().ends_with(&mark)).count()
     }
 
     /// Waits for a log line that holds all these texts, without regard to case, and returns it.

@@ -69,14 +69,20 @@ fn broken_snapshots_are_refused() -> Result<()> {
         ("a version of the future", sound(&Snapshot::of_version(99).string(BAD, b"x").end())),
         ("a type that nobody knows", sound(&bad_body().raw(&[77, 0]).bytes(b"user:x").end())),
         ("a string longer than the snapshot", sound(&bad_body().raw(&[1, 0, 255, 255, 255, 127]).raw(b"user:x").end())),
-        ("a row that lies elsewhere", sound(&Snapshot::of_version(7).string(BAD, b"x").raw(&[8, 0]).bytes(b"r").raw(&[0; 8]).end())),
+        (
+            "a row that lies elsewhere",
+            sound(&Snapshot::of_version(7).string(BAD, b"x").raw(&[8, 0]).bytes(b"r").raw(&[0; 8]).end()),
+        ),
         ("something behind the end", sound(&bad_body().raw(&[0, 200, 1, 2, 3]).unfinished())),
         ("nothing at all", sound(b"")),
         ("an empty piece", chunked(&[&begun, b"$0\r\n\r\n"])),
         ("a piece of 70000 bytes", chunked(&[&begun, &piece(&[b'x'; 70_000])])),
         ("a piece of negative length", chunked(&[&begun, b"$-1\r\n\r\n"])),
         ("a piece that is longer than said", chunked(&[&begun, b"$3\r\nabcd\r\n"])),
-        ("a frame between the pieces", chunked(&[&begun, &frame(3, &["SET", "user:half-loaded", "x"]), b"+SNAPSHOT_END 7\r\n"])),
+        (
+            "a frame between the pieces",
+            chunked(&[&begun, &frame(3, &["SET", "user:half-loaded", "x"]), b"+SNAPSHOT_END 7\r\n"]),
+        ),
         ("a snapshot in a snapshot", chunked(&[&begun, b"+SNAPSHOT\r\n"])),
         ("an end without an offset", chunked(&[&begun, b"+SNAPSHOT_END\r\n"])),
         ("an end without a beginning", Session::then(b"+SNAPSHOT_END 7\r\n".to_vec())),
@@ -182,7 +188,11 @@ fn a_gap_in_the_stream_reaches_nobody() -> Result<()> {
     // The next frame is 101.
     goes_on_behind("a gap", &frame(105, &bad), &["upstream", "105", "101"])?;
     goes_on_behind("a repeat", &frame(100, &bad), &["upstream", "100", "101"])?;
-    goes_on_behind("a gap in one read", &[frame(101, &["PING"]), frame(103, &bad)].concat(), &["upstream", "103", "102"])
+    goes_on_behind(
+        "a gap in one read",
+        &[frame(101, &["PING"]), frame(103, &bad)].concat(),
+        &["upstream", "103", "102"],
+    )
 }
 
 #[test]
@@ -216,7 +226,10 @@ fn a_primary_that_is_silent_is_left_and_asked_again() -> Result<()> {
     let line = proxy.wait_log(&["upstream", "silent"])?;
     eprintln!("{line}");
     let request = fake.requests()[before].clone();
-    ensure!(request.place == [GENERATION + request.shard as u64, fake.next(request.shard)], "it must ask to go on: {request:?}");
+    ensure!(
+        request.place == [GENERATION + request.shard as u64, fake.next(request.shard)],
+        "it must ask to go on: {request:?}"
+    );
     ensure!(fake.requests().len() < before + 5, "no tight loop: {:?}", fake.requests());
     Ok(())
 }
@@ -239,7 +252,10 @@ fn one_shard_of_a_primary_fails_and_the_other_goes_on() -> Result<()> {
 fn a_wrong_dialect_is_named() -> Result<()> {
     let wrong = |dialect: &str| {
         let fake = FakePrimary::start(SHARDS, vec![good()])?;
-        Ok::<_, anyhow::Error>((Config::kevy(fake.addr(), SHARDS).upstream_line(&format!("dialect = {dialect:?}")), fake))
+        Ok::<_, anyhow::Error>((
+            Config::kevy(fake.addr(), SHARDS).upstream_line(&format!("dialect = {dialect:?}")),
+            fake,
+        ))
     };
     for (dialect, without_generations) in [("k3", true), ("k1", false), ("k2", false)] {
         let (config, fake) = wrong(dialect)?;
@@ -293,7 +309,11 @@ fn who_is_no_kevy_replica_is_sent_away() -> Result<()> {
         ("a negative offset", words(&["REPLICATE", "FROM", "0", "-1", "ID", "x"]), &["replica", "-1"]),
         ("another word", words(&["REPLICATE", "UNTIL", "0", "0", "ID", "x"]), &["replica", "until"]),
         ("no name", words(&["REPLICATE", "FROM", "0", "0", "ID", ""]), &["replica", "name"]),
-        ("a handshake without an end", [b"*6\r\n$9\r\nREPLICATE\r\n$9999\r\n".as_slice(), &[b'x'; 9000]].concat(), &["replica", "4096"]),
+        (
+            "a handshake without an end",
+            [b"*6\r\n$9\r\nREPLICATE\r\n$9999\r\n".as_slice(), &[b'x'; 9000]].concat(),
+            &["replica", "4096"],
+        ),
         ("an encrypted link", vec![0, 32, 1, 2, 3, 4, 5, 6], &["replica", "no kevy replica"]),
     ];
     for (case, said, line) in cases {
@@ -313,20 +333,20 @@ fn who_is_no_kevy_replica_is_sent_away() -> Result<()> {
 #[test]
 fn a_replica_from_elsewhere_gets_a_snapshot() -> Result<()> {
     let (fake, mut proxy, mut all, members) = settled(Config::both_views)?;
-    for (view, ours) in [("all", &all), ("members", &members)].map(|(view, replica)| (view, (replica.links[0].generation, replica.links[0].next))) {
+    for (view, ours) in [("all", &all), ("members", &members)]
+        .map(|(view, replica)| (view, (replica.links[0].generation, replica.links[0].next)))
+    {
         let (generation, next) = ours;
         for (case, asked, offset) in [
-            ("nothing held", Some(0), 0),
-            ("a foreign generation", Some(generation ^ 1), next),
-            ("the greatest generation", Some(u64::MAX), next),
-            ("a future place", Some(generation), next + 1_000_000),
-            ("the last place there is", Some(generation), i64::MAX as u64),
-            ("a place before the beginning", Some(generation), 0),
-            ("the primary's own place", Some(GENERATION), 101),
-            ("an older replica", None, 0),
-            ("an older replica that was elsewhere", None, 101),
+            ("nothing held", 0, 0),
+            ("a foreign generation", generation ^ 1, next),
+            ("the greatest generation", u64::MAX, next),
+            ("a future place", generation, next + 1_000_000),
+            ("the last place there is", generation, i64::MAX as u64),
+            ("a place before the beginning", generation, 0),
+            ("the primary's own place", GENERATION, 101),
         ] {
-            let mut link = Link::ask(proxy.addr(view), asked, offset)?;
+            let mut link = Link::ask(proxy.addr(view), Some(asked), offset)?;
             link.read_until(PATIENCE, |link| !link.snapshots.is_empty())
                 .with_context(|| format!("view {view}: {case}\n{}", proxy.context()))?;
             ensure!(link.has(b"good") || view == "members", "view {view}: {case}: the snapshot lacks a key");
@@ -334,6 +354,38 @@ fn a_replica_from_elsewhere_gets_a_snapshot() -> Result<()> {
         }
     }
     undisturbed(&fake, &mut proxy, &mut all, "places of elsewhere")
+}
+
+#[test]
+fn replicas_without_generations_are_known_by_their_place_alone() -> Result<()> {
+    let fake = FakePrimary::start(1, vec![good()])?;
+    fake.speak_without_generations();
+    let proxy = Proxy::start(Config::kevy(fake.addr(), 1).upstream_line("dialect = \"k1\"").both_views())?;
+    for view in ["all", "members"] {
+        let told = || format!("view {view}\n{}", proxy.context());
+        for (acks, asked) in [(false, 0), (true, 0), (false, 101), (true, i64::MAX as u64)] {
+            let mut link = Link::ask(proxy.addr(view), None, asked)?;
+            link.acks = acks;
+            link.read_until(PATIENCE, |link| !link.snapshots.is_empty()).with_context(told)?;
+            ensure!(link.has(b"good"), "the snapshot of view {view} lacks a key");
+            let mark = fastrand::u64(..).to_string();
+            fake.write(0, &["SET", "user:2", &mark])?;
+            link.read_until(PATIENCE, |link| link.has(mark.as_bytes())).with_context(told)?;
+            if acks {
+                link.read_until(PATIENCE, |link| link.pings > 1).with_context(told)?;
+            } else {
+                // One that takes no sign of life would have died of it by now.
+                for _ in 0..15 {
+                    ensure!(link.read(Duration::from_millis(100))?.is_some(), "view {view}: the link was closed");
+                }
+            }
+            let mut again = Link::ask(proxy.addr(view), None, link.next - 1)?;
+            again.acks = acks;
+            again.read_until(PATIENCE, |again| again.has(mark.as_bytes())).with_context(told)?;
+            ensure!(again.snapshots.is_empty(), "view {view}: a snapshot for one who knows its place");
+        }
+    }
+    Ok(())
 }
 
 #[test]
@@ -388,7 +440,11 @@ fn a_replica_that_never_reads_is_cut_alone() -> Result<()> {
         let mark = format!("mark-of-{view}");
         fake.write(0, &["SET", "user:mark", &mark])?;
         reader.read_until(mark.as_bytes(), PATIENCE).with_context(|| proxy.context())?;
-        ensure!(start.elapsed() < Duration::from_secs(10), "view {view}: the other replica waited {:?}", start.elapsed());
+        ensure!(
+            start.elapsed() < Duration::from_secs(10),
+            "view {view}: the other replica waited {:?}",
+            start.elapsed()
+        );
         let line = proxy.wait_log(&["replica", &format!("'{view}'"), "takes no byte"])?;
         eprintln!("{line}");
         // At least one of its streams had more than the sockets hold.
@@ -402,9 +458,10 @@ fn a_replica_that_never_reads_is_cut_alone() -> Result<()> {
 fn a_replica_that_floods_is_cut_alone() -> Result<()> {
     let (fake, mut proxy, mut all, members) = settled(Config::both_views)?;
     let memory = proxy.resident_bytes()?;
-    for (view, generation, next) in
-        [("all", all.links[0].generation, all.links[0].next), ("members", members.links[0].generation, members.links[0].next)]
-    {
+    for (view, generation, next) in [
+        ("all", all.links[0].generation, all.links[0].next),
+        ("members", members.links[0].generation, members.links[0].next),
+    ] {
         // No line at all.
         let mut link = Link::ask(proxy.addr(view), Some(generation), next)?;
         for _ in 0..64 {
@@ -449,7 +506,14 @@ fn real_replicas_are_served_behind_all_that() -> Result<()> {
     for version in versions {
         let script = bad.iter().cloned().chain([Session::good(&body, 100)]).collect();
         let fake = FakePrimary::start(1, script)?;
-        let proxy = Proxy::start(Config::kevy(fake.addr(), 1).upstream_line("dialect = \"k3\"").both_views())?;
+        let mut dialect = "k3";
+        if !version.names_generations() {
+            // A replica that is older than its primary is refused.
+            fake.speak_without_generations();
+            dialect = "k2";
+        }
+        let dialect = format!("dialect = {dialect:?}");
+        let proxy = Proxy::start(Config::kevy(fake.addr(), 1).upstream_line(&dialect).both_views())?;
         for (view, name) in [("all", "user:1"), ("members", "u:1")] {
             let replica = KevyServer::replica(version, 1, proxy.addr(view).port())?;
             replica

@@ -144,7 +144,9 @@ fn pair(version: Version, seed: u64) -> Result<()> {
     stage.cut_links(Which::Upstream, &writer)?;
     workload = writer.stop()?;
     if version == Version::V119 {
-        eprintln!("  left out: no full syncs by cuts (what was on its way counts as received, so 1.19 sends snapshots)");
+        eprintln!(
+            "  left out: no full syncs by cuts (what was on its way counts as received, so 1.19 sends snapshots)"
+        );
         stage.all.restart_replica()?;
         stage.members.restart_replica()?;
     }
