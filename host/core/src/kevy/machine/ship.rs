@@ -18,6 +18,9 @@ use crate::machine::human;
 /// The version of a snapshot that has nothing in it: the oldest that today's servers write.
 const EMPTY_VERSION: u8 = 4;
 
+/// Empties the shard that it comes to, and no other.
+const FLUSH: &[u8] = b"*1\r\n$8\r\nFLUSHALL\r\n";
+
 impl Machine {
     /// A replica needs a snapshot.
     pub(super) fn full_resync(&mut self, link: LinkId, offset: u64, cause: &str) {
@@ -35,7 +38,7 @@ impl Machine {
         // A replica gives up if this takes five seconds, and then waits as long as it has to.
         self.answer(link, offset);
         if let Some(replica) = self.replicas.get_mut(&link) {
-            (replica.phase, replica.since) = (Phase::Queued, self.now.mono_ms);
+            (replica.phase, replica.since, replica.acked) = (Phase::Queued, self.now.mono_ms, offset);
         }
         self.ship_next();
     }
@@ -57,6 +60,11 @@ impl Machine {
         let Some(replica) = self.replicas.get_mut(&link) else { return };
         let Some(view) = self.views.get(replica.view) else { return };
         let mut out = Vec::new();
+        if !replica.dialect.has_generation() {
+            // The older ones load a snapshot over what they have: what is not in it would stay for ever.
+            wire::write_envelope(&mut out, replica.acked);
+            out.extend_from_slice(FLUSH);
+        }
         wire::write_snapshot_begin(&mut out);
         replica.outbox.push_copy(&out);
         // The place of the snapshot: the whole backlog is behind it.
