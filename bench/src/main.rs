@@ -4,6 +4,7 @@
 
 mod crc;
 mod e2e;
+mod kevy;
 mod latency;
 mod memory;
 mod micro;
@@ -47,6 +48,15 @@ struct Options {
     /// MiB of the snapshots of the memory case.
     #[arg(long, value_delimiter = ',', default_values_t = [320, 2048])]
     snapshots: Vec<u64>,
+    /// SETs of the kevy cases.
+    #[arg(long, default_value_t = 1_500_000)]
+    kevy_frames: u64,
+    /// MiB of the snapshot of the kevy cases.
+    #[arg(long, default_value_t = 64)]
+    kevy_snapshot: u64,
+    /// MiB of the snapshot that an idle kevy ships by itself, at little more than one a second.
+    #[arg(long, default_value_t = 4)]
+    kevy_idle: u64,
     #[command(subcommand)]
     helper: Option<Helper>,
 }
@@ -64,6 +74,8 @@ enum Name {
     Memory,
     /// The plugin call in one thread, beside native Rust.
     Micro,
+    /// Live stream and snapshots of kevy.
+    Kevy,
 }
 
 /// What the bench starts as processes of their own.
@@ -101,6 +113,15 @@ fn main() -> Result<()> {
     }
     if named(Name::Memory) {
         memory::run(&mut report, &options.snapshots)?;
+    }
+    if named(Name::Kevy) {
+        let sizes = kevy::Sizes {
+            frames: options.kevy_frames,
+            rounds: options.rounds,
+            snapshot: options.kevy_snapshot,
+            idle: options.kevy_idle,
+        };
+        kevy::run(&mut report, sizes)?;
     }
     report.add(&format!("At the end: {}.", report::machine()));
     println!("Saved as {}.", report.save()?.display());

@@ -12,7 +12,7 @@ use crate::process::{Process, free_address};
 use crate::stream::View;
 
 /// The settings of the plugins that [`View::pipeline`] names.
-const PLUGINS: &str = r#"
+pub(crate) const PLUGINS: &str = r#"
 [[plugin]]
 name = "filter"
 builtin = "key-filter"
@@ -76,7 +76,7 @@ impl Kind {
 }
 
 /// The program named by an environment variable, or else by `default`: a path in the workspace, or a name on the `PATH`.
-fn program(variable: &str, default: &str) -> Option<PathBuf> {
+pub(crate) fn program(variable: &str, default: &str) -> Option<PathBuf> {
     if let Some(path) = env::var_os(variable) {
         return Some(path.into());
     }
