@@ -34,7 +34,7 @@ impl Cast {
         match self {
             Self::Model => "a model inside the demo, as the replicas are".into(),
             Self::Redis(binary) => binary.version.clone(),
-            Self::Kevy(binary) => format!("{}, {KEVY_SHARDS} shards, as the replicas have", binary.version),
+            Self::Kevy(binary) => format!("{}, like the replicas with {KEVY_SHARDS} shards", binary.version),
         }
     }
 }

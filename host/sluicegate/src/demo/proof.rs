@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 
 use super::script::{Script, Way};
 use crate::client::{Connection, Value};
@@ -83,10 +83,13 @@ impl Proof {
         right == all
     }
 
-    /// What is not as it must be.
-    pub(super) fn faults(&self) -> String {
+    /// Everything is as it must be, or the error says what is not.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
         let faults = self.rows.iter().filter_map(|row| row.fault(self.filtered)).chain(self.strays.iter().cloned());
-        faults.map(|fault| format!("  {fault}\n")).collect()
+        let faults: String = faults.map(|fault| format!("\n  {fault}")).collect();
+        let (right, all) = self.count();
+        ensure!(right == all, "{} of {all} keys are not as they must be:{faults}", all - right);
+        Ok(())
     }
 
     /// How many keys have another place under their new name, if there is more than one.
@@ -150,8 +153,8 @@ impl Row {
             (None, ..) => "dropped by key-filter".into(),
             (Some(_), None, _) => "kept, deleted since".into(),
             (Some(_), Some(_), None) => "kept, renamed".into(),
-            (Some(_), Some(_), Some((from, to))) if from == to => format!("kept, renamed, still in shard {to}"),
-            (Some(_), Some(_), Some((from, to))) => format!("kept, renamed, from shard {from} to {to}"),
+            (Some(_), Some(_), Some((from, to))) if from == to => format!("kept, renamed, shard {to}"),
+            (Some(_), Some(_), Some((from, to))) => format!("kept, renamed, shard {from} → {to}"),
         };
         format!("{fate}; by {way}")
     }

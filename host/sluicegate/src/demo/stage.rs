@@ -105,8 +105,9 @@ impl Stage {
                     return Ok(false);
                 }
             }
-            Ok(stage.proof()?.holds())
-        })
+            Ok(true)
+        })?;
+        self.until_proven()?.check().context("after the replicas' first sync")
     }
 
     /// Plays what comes while the replicas are attached.

@@ -17,13 +17,19 @@ impl Stage {
         if primary.upstream() != primary.address() {
             replication = format!(", replication on {}", self.ports(primary.upstream()));
         }
-        let (address, version, width) = (primary.address(), self.cast.version(), views[0].len());
+        let (address, version) = (primary.address(), self.cast.version());
+        let (label, width) = ("view all".len().max("view ".len() + name.len()), views[0].len());
         Ok(format!(
-            "  primary     {address:width$}   {version}{replication}\n  \
-               view all    {}   no plugins               → replica {of_all}\n  \
-               view {name:6} {}   key-filter → key-rename  → replica {of_filtered}\n  \
-               played      {before} commands before the replicas attached, {after} after\n",
-            views[0], views[1],
+            "  {:label$}  {address:width$}   {version}{replication}\n  \
+               {:label$}  {}   no plugins               → replica {of_all}\n  \
+               {:label$}  {}   key-filter → key-rename  → replica {of_filtered}\n  \
+               {:label$}  {before} commands before the replicas attached, {after} after\n",
+            "primary",
+            "view all",
+            views[0],
+            format!("view {name}"),
+            views[1],
+            "played",
         ))
     }
 
@@ -62,7 +68,7 @@ impl Stage {
     fn links(&self) -> anyhow::Result<String> {
         const FIELDS: [&str; 4] = ["master_link_status", "master_host", "master_port", "slave_lag_frames"];
         let replicas = self.primary()?.info("replication", &["connected_slaves"])?.concat();
-        let mut out = format!("  primary           replicas {replicas}: the proxy\n");
+        let mut out = format!("  primary           replicas {replicas}: the proxy, a link for each shard\n");
         for (name, replica) in ["all", self.script.filtered.name].iter().zip(self.replicas()?) {
             let fields = replica.open()?.info("replication", &FIELDS)?;
             let [link, host, port, behind] = <[String; 4]>::try_from(fields).unwrap_or_default();
