@@ -73,7 +73,9 @@ impl Stage {
             let fields = replica.open()?.info("replication", &FIELDS)?;
             let [link, host, port, behind] = <[String; 4]>::try_from(fields).unwrap_or_default();
             let name = format!("replica of {name}");
-            out += &format!("  {name:17} link to {host}:{port} {link}, {behind} frames behind\n");
+            // 1.19 does not say.
+            let behind = if behind.is_empty() { String::new() } else { format!(", {behind} frames behind") };
+            out += &format!("  {name:17} link to {host}:{port} {link}{behind}\n");
         }
         Ok(out)
     }
