@@ -102,7 +102,6 @@ fn bad_answers_to_the_handshake_are_refused() -> Result<()> {
         ("an error", "-ERR unknown command 'REPLICATE'\r\n".into()),
         ("no numbers", "+ACK\r\n".into()),
         ("a negative offset", format!("+ACK {GENERATION} -1\r\n")),
-        ("another offset than was asked for", format!("+ACK {GENERATION} 77\r\n")),
         ("a word too many", format!("+ACK {GENERATION} 0 0\r\n")),
         ("a snapshot without an answer", "+SNAPSHOT\r\n".into()),
         ("a sign of life without an answer", format!("+PING {GENERATION} 0\r\n")),
@@ -223,7 +222,7 @@ fn a_primary_that_is_silent_is_left_and_asked_again() -> Result<()> {
     fake.ping(0)?;
     let before = fake.requests().len();
     fake.wait_requests(before + 1).with_context(|| proxy.context())?;
-    let line = proxy.wait_log(&["upstream", "silent"])?;
+    let line = proxy.wait_log(&["primary", "says nothing"])?;
     eprintln!("{line}");
     let request = fake.requests()[before].clone();
     ensure!(
@@ -401,14 +400,15 @@ fn a_place_that_is_ours_goes_on_at_the_very_frame() -> Result<()> {
         for (shard, link) in replica.links.iter().enumerate() {
             let frames = link.frames.len();
             let first = link.next - frames as u64;
-            for skip in [0, 1, frames / 2, frames.saturating_sub(1), frames] {
+            for skip in [0, 1, frames / 2, frames.saturating_sub(1), frames].into_iter().filter(|&skip| skip <= frames)
+            {
                 let addr = std::net::SocketAddr::from(([127, 0, 0, 1], proxy.addr(view).port() + shard as u16));
                 let mut again = Link::ask(addr, Some(link.generation), first + skip as u64)?;
                 again
-                    .read_until(PATIENCE, |again| again.pings > 0 && again.frames.len() >= frames - skip.min(frames))
+                    .read_until(PATIENCE, |again| again.pings > 0 && again.frames.len() >= frames - skip)
                     .with_context(|| format!("view {view}, shard {shard}, {skip} of {frames}\n{}", proxy.context()))?;
                 ensure!(again.snapshots.is_empty(), "view {view}: a snapshot for frame {skip} of {frames}");
-                ensure!(again.frames == link.frames[skip.min(frames)..], "view {view}: other frames than before");
+                ensure!(again.frames == link.frames[skip..], "view {view}: other frames than before");
             }
         }
         ensure!(replica.links.iter().any(|link| link.frames.len() > 10), "view {view} has few frames");

@@ -16,7 +16,7 @@ fn bridge(primary: Version, replica: Version, seed: u64) -> Result<()> {
     let mut primary = KevyServer::primary(primary, 2)?;
     let mut client = primary.client()?;
     // What both know.
-    let mut workload = Workload::new(seed, primary.version().min(replica));
+    let mut workload = Workload::new(seed, primary.version().min(replica)).without_trims();
     workload.write(&mut client, 3_000)?;
     let mut proxy = Proxy::start(Config::kevy(primary.shard_addr(0), 2).both_views())?;
     let all = KevyServer::replica(replica, 2, proxy.addr("all").port())?;

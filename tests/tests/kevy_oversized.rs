@@ -49,7 +49,7 @@ fn comes_through(version: Version) -> Result<()> {
     let direct_length = direct.client()?.run("STRLEN user:big")?.int();
     let up = direct.client()?.info_field("replication", "master_link_status")?;
     ensure!(direct_length == Some(0) && up == "up", "the direct replica has {direct_length:?} bytes, its link is {up}");
-    let line = proxy.wait_log(&["upstream", "holds back"])?;
+    let line = proxy.wait_log(&["primary", "does not send", "256 KiB"])?;
     eprintln!("{line}");
 
     // What stands in a snapshot goes on in the stream.

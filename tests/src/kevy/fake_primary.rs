@@ -239,7 +239,9 @@ fn serve(stream: TcpStream, index: usize, shared: &Shared) -> Result<()> {
     let mut shard = shared.shard(index);
     let session = if shard.script.len() > 1 { shard.script.remove(0) } else { shard.script[0].clone() };
     let ours = place.len() == 1 || place.first() == Some(&generation);
-    let goes_on = ours && asked > 0 && asked == shard.next && session.greets && !session.close;
+    // Without a generation nothing is claimed by 0.
+    let claims = place.len() == 2 || asked > 0;
+    let goes_on = ours && claims && asked == shard.next && session.greets && !session.close;
     if !goes_on {
         shard.next = session.next;
         shard.acks.clear();

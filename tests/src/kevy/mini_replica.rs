@@ -190,6 +190,14 @@ impl Link {
         framed || self.snapshots.iter().chain(&self.arriving).any(|body| find(body, text).is_some())
     }
 
+    /// The same, but for frames before `seen`, which moves on.
+    fn has_behind(&self, text: &[u8], seen: &mut usize) -> bool {
+        let new = self.frames.get(*seen..).unwrap_or_default();
+        *seen = self.frames.len();
+        let framed = new.iter().flatten().any(|word| find(word, text).is_some());
+        framed || self.snapshots.iter().chain(&self.arriving).any(|body| find(body, text).is_some())
+    }
+
     fn take<'a>(&mut self, bytes: &'a [u8]) -> Result<Cut<'a, Said>> {
         match bytes.first() {
             None => Ok(None),
@@ -345,7 +353,9 @@ impl MiniReplica {
     /// It does not within `patience`.
     pub fn read_until(&mut self, text: &[u8], patience: Duration) -> Result<()> {
         let start = Instant::now();
-        while !self.has(text) {
+        let mut seen = vec![0; self.links.len()];
+        // Large frames are looked at once.
+        while !self.links.iter().zip(&mut seen).any(|(link, seen)| link.has_behind(text, seen)) {
             ensure!(start.elapsed() < patience, "{:?} did not come", String::from_utf8_lossy(text));
             self.read()?;
         }

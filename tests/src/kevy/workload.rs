@@ -23,6 +23,7 @@ pub struct Workload {
     rng: Rng,
     oldest: Version,
     many_keys: bool,
+    trims: bool,
     stream_id: u64,
     sent: u64,
 }
@@ -30,7 +31,7 @@ pub struct Workload {
 impl Workload {
     /// Commands that `oldest` and all that came after it know.
     pub fn new(seed: u64, oldest: Version) -> Self {
-        Self { rng: Rng::with_seed(seed), oldest, many_keys: false, stream_id: 0, sent: 0 }
+        Self { rng: Rng::with_seed(seed), oldest, many_keys: false, trims: true, stream_id: 0, sent: 0 }
     }
 
     /// With `MSET` and `DEL` of several keys, of several shards and classes.
@@ -40,6 +41,12 @@ impl Workload {
     pub fn with_many_keys(mut self) -> Self {
         assert!(self.oldest >= Version::V64, "{:?} does not replicate commands with several keys", self.oldest);
         self.many_keys = true;
+        self
+    }
+
+    /// Without trimming streams: 7.0 does not count what is trimmed as deleted, as those before it do.
+    pub fn without_trims(mut self) -> Self {
+        self.trims = false;
         self
     }
 
@@ -172,11 +179,11 @@ impl Workload {
         let id = self.stream_id;
         line(&match self.below(12) {
             0 => format!("XDEL {key} {}-1", id.saturating_sub(u64::from(self.below(80)))),
-            1 => format!("XTRIM {key} MAXLEN {}", self.below(20)),
+            1 if self.trims => format!("XTRIM {key} MAXLEN {}", self.below(20)),
             2 => format!("XGROUP CREATE {key} g{} {}-0 MKSTREAM", self.below(3), id / 2),
             3 => format!("XGROUP SETID {key} g{} {}-0", self.below(3), id / 2),
             4 => format!("XGROUP CREATECONSUMER {key} g{} {}", self.below(3), self.word()),
-            5 => format!("XADD {key} MAXLEN 30 {id}-1 {} {}", self.word(), self.word()),
+            5 if self.trims => format!("XADD {key} MAXLEN 30 {id}-1 {} {}", self.word(), self.word()),
             _ => return and(line(&format!("XADD {key} {id}-1 {} ", self.word())), self.value()),
         })
     }
