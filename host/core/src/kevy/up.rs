@@ -60,6 +60,8 @@ pub(super) struct Shard {
     pub(super) fresh: Option<String>,
     /// Nothing is known of what this link continues: its first event will tell.
     pub(super) awaits: bool,
+    /// Since when a primary that has no heartbeat says nothing of what it holds.
+    pub(super) unsaid_since: Option<u64>,
     /// A snapshot has ended: the next sign of life may name a new generation.
     pub(super) may_rename: bool,
     /// When something was last heard.
@@ -90,6 +92,7 @@ impl Shard {
             seed: None,
             fresh: Some("first attach".into()),
             awaits: false,
+            unsaid_since: None,
             may_rename: false,
             heard: 0,
             owed_since: None,
@@ -127,7 +130,11 @@ impl Shard {
         (self.link, self.scanner, self.out) = (None, None, Outbox::default());
         self.waiting.clear();
         self.phase = Phase::Idle(now + wait);
-        self.awaits = false;
+        if core::mem::take(&mut self.awaits) {
+            // To claim place 0 would be to claim that it goes on there.
+            self.fresh.get_or_insert_with(|| "the link ended before the snapshot began".into());
+        }
+        self.unsaid_since = None;
         wait
     }
 

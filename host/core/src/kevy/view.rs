@@ -188,13 +188,14 @@ impl View {
     pub(super) fn seed(&mut self, source: usize) -> Vec<usize> {
         let mut live = Vec::new();
         for (index, group) in self.groups.iter_mut().enumerate() {
-            if !group.has_source(source) || group.state != State::Waiting {
+            if !group.has_source(source) {
                 continue;
             }
+            // Of a halted group, too: its next round has to know that this source goes on from somewhere else by then.
             if let Some(seeded) = group.seeded.get_mut(source - group.sources.start) {
                 *seeded = true;
             }
-            if group.seeded.iter().all(|seeded| *seeded) {
+            if group.state == State::Waiting && group.seeded.iter().all(|seeded| *seeded) {
                 group.state = State::Live;
                 live.push(index);
             }

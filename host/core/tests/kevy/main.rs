@@ -1,6 +1,7 @@
 //! Stories about kevy's replication: what primaries and replicas say, and what they ship.
 
 mod listener;
+mod machine;
 mod model;
 mod projection;
 mod rewrite;

@@ -45,7 +45,7 @@ impl Machine {
     fn look_after(&mut self, index: usize) {
         let now = self.now.mono_ms;
         let timeout = self.settings.upstream.timeout_ms;
-        let Some(shard) = self.shards.get(index) else { return };
+        let Some(shard) = self.shards.get_mut(index) else { return };
         let silent = now.saturating_sub(shard.heard);
         let has_heartbeat = shard.dialect.is_some_and(Dialect::has_heartbeat);
         match shard.phase {
@@ -60,6 +60,15 @@ impl Machine {
             Phase::Copying(_) | Phase::Live if silent >= timeout && has_heartbeat => {
                 self.outputs.extend(shard.link.map(Output::HangUp));
                 self.upstream_lost(index, "it says nothing any more (upstream.timeout)");
+            }
+            Phase::Live if shard.awaits && shard.unsaid_since.is_some_and(|since| now >= since + GREETING_MS) => {
+                shard.unsaid_since = None;
+                let text = format!(
+                    "{} has answered and says nothing of what it holds: kevy up to 3.8 sends a snapshot with its next write, \
+                     and up to 1.21 never what it loaded when it was started; write to it",
+                    self.upstream_name(index)
+                );
+                self.note(Level::Warn, "upstream-unsaid", text);
             }
             Phase::Live if shard.owed_since.is_some_and(|since| now >= since + OWED_MS) => self.owed(index),
             _ => {}
@@ -96,7 +105,9 @@ impl Machine {
             let silent = now.saturating_sub(replica.last_heard);
             let speaks = replica.phase == replica::Phase::Streaming && replica.dialect.has_heartbeat();
             if replica.phase == replica::Phase::Talking && now - replica.since > limits::HANDSHAKE_MS {
-                overdue.push((*link, "it says nothing"));
+                let answered = "it says nothing";
+                let why = if replica.asked.is_none() { answered } else { "no snapshot of the primary came in time" };
+                overdue.push((*link, why));
             } else if !replica.outbox.is_empty() && stuck > stalled_ms {
                 overdue.push((*link, "it takes no byte of what waits for it"));
             } else if speaks
@@ -120,7 +131,6 @@ impl Machine {
             return;
         }
         self.note(Level::Info, "stopping", "stopping: replicas get what is there, then links close".into());
-        self.shards.iter_mut().for_each(crate::kevy::up::Shard::acknowledge);
         self.stopping = true;
         for index in 0..self.shards.len() {
             self.hang_up(index, false);

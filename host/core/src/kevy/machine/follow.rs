@@ -21,7 +21,7 @@ use crate::snapshot::{Contents, Format};
 impl Machine {
     pub(super) fn connected(&mut self, index: usize, link: LinkId) {
         let frame_bytes_max = self.frame_bytes_max();
-        let id = format!("{}-{index}", self.settings.upstream.id);
+        let id = format!("{}#{index}", self.settings.upstream.id);
         let Some(shard) = self.shards.get_mut(index).filter(|shard| matches!(shard.phase, Phase::Dialing(_))) else {
             // An attempt that was given up has come through all the same.
             return self.outputs.push_back(Output::HangUp(link));
@@ -50,13 +50,14 @@ impl Machine {
         let phase = shard.phase;
         abort_spool(shard, &mut self.outputs);
         let unheard = matches!(phase, Phase::Greeting(_));
-        if unheard && shard.dialect.is_none() {
-            // A primary closes without a word on a handshake of another dialect.
+        let may_change = self.settings.upstream.dialect.is_none();
+        if unheard && may_change {
+            // A primary closes without a word on a handshake of another dialect, and may be another version than it was.
             shard.trying = if shard.trying == Dialect::K3 { Dialect::K2 } else { Dialect::K3 };
         }
         let wait = shard.lost(&self.settings.upstream, self.now.mono_ms, false);
         let during = match phase {
-            Phase::Greeting(_) if shard.dialect.is_some() => {
+            Phase::Greeting(_) if !may_change => {
                 "during the handshake, without a word (as for a dialect that it does not speak)"
             }
             Phase::Greeting(_) => "during the handshake, without a word; another dialect is tried next",
@@ -163,16 +164,17 @@ impl Machine {
             // Its first sign of life, if there is one, makes it the younger of the two.
             shard.dialect = Some(Dialect::K1);
         }
-        let cause = shard.fresh.take();
-        let goes_on = cause.is_none() && generation.is_none_or(|generation| generation == shard.generation);
+        let another = generation.is_some_and(|generation| generation != shard.generation);
+        // What follows is none of what we hold, whatever its numbers are.
+        let another = another.then(|| String::from("its history has ended: another generation answers"));
+        let cause = shard.fresh.take().or(another);
+        shard.generation = generation.unwrap_or(shard.generation);
         if let Some(cause) = cause {
             (shard.awaits, shard.next) = (true, 0);
+            shard.unsaid_since = generation.is_none().then_some(self.now.mono_ms);
             let text = format!("full sync of {} is asked for: {cause}", self.upstream_name(index));
             self.note(Level::Info, "full-sync-wanted", text);
-        }
-        let Some(shard) = self.shards.get_mut(index) else { return };
-        shard.generation = generation.unwrap_or(shard.generation);
-        if goes_on {
+        } else {
             self.stats.upstream_partial_syncs += 1;
             let next = shard.next;
             let text = format!("{} is asked to go on at frame {next}", self.upstream_name(index));
@@ -245,8 +247,15 @@ impl Machine {
         if let Some(shard) = self.shards.get_mut(index) {
             (shard.awaits, shard.seed) = (false, Some(Seed::Empty));
         }
-        let text =
-            format!("{} holds nothing yet: its stream is followed from the first frame", self.upstream_name(index));
+        let name = self.upstream_name(index);
+        if self.shards.get(index).is_some_and(|shard| shard.dialect == Some(Dialect::K1)) {
+            let text = format!(
+                "{name} gives its frames from the first on, and no snapshot: up to kevy 1.21 keys that it loaded when it \
+                 was started are in neither, and so not in the views"
+            );
+            self.note(Level::Warn, "upstream-unsaid", text);
+        }
+        let text = format!("{name} holds nothing yet: its stream is followed from the first frame");
         self.note(Level::Info, "full-sync-done", text);
         self.shard_seeded(index);
     }
@@ -276,7 +285,8 @@ impl Machine {
             Err(fault) => return self.upstream_failed(index, &fault),
         };
         let Some(shard) = self.shards.get_mut(index) else { return };
-        (shard.phase, shard.unwritten) = (Phase::Live, 0);
+        // Meanwhile nothing was read.
+        (shard.phase, shard.unwritten, shard.heard) = (Phase::Live, 0, self.now.mono_ms);
         shard.seed = Some(Seed::Spool(id, summary.version));
         shard.acknowledge();
         let ms = self.now.mono_ms.saturating_sub(shard.started).max(1);

@@ -1,0 +1,137 @@
+//! What a primary speaks is found out, and its history is known by what that dialect says of it.
+
+use sluicegate_core::contract::Drive;
+use sluicegate_core::kevy::Dialect;
+use sluicegate_core::kevy::settings::Upstream;
+
+use super::rig::{G, Kind, NOTHING, Rig, given, live, snapshot, view};
+
+const FIVE_WORDS: &str = "REPLICATE FROM 0 ID sluicegate-0";
+
+/// What is acknowledged to the primary when it has said this.
+fn acknowledged(rig: &mut Rig, said: impl AsRef<[u8]>) -> String {
+    rig.told(0);
+    rig.say(0, said);
+    String::from_utf8(rig.told(0)).unwrap()
+}
+
+#[test]
+fn the_newest_dialect_is_tried_first_and_then_that_of_five_words() {
+    let mut rig = Rig::one(Kind::Plain);
+    assert_eq!(rig.connect(0), NOTHING);
+    rig.cut(0);
+    assert_eq!(rig.connect(0), FIVE_WORDS, "one that closes without a word may be older");
+    rig.cut(0);
+    assert_eq!(rig.connect(0), NOTHING, "or was just being started");
+    rig.cut(0);
+    assert_eq!(rig.connect(0), FIVE_WORDS);
+    rig.say(0, "+ACK 0\r\n");
+    assert_eq!(acknowledged(&mut rig, given(&snapshot(&[("a", "1")]), 10)), "", "K1: it does not listen");
+    rig.wait(5_000);
+    assert_eq!(acknowledged(&mut rig, live(10, "SET b 2")), "");
+    assert_eq!(acknowledged(&mut rig, format!("+PING {G} 11\r\n")), "REPLCONF ACK 11\r\n", "a heartbeat makes it K2");
+    rig.wait(1_000);
+    assert_eq!(rig.told(0), b"REPLCONF ACK 11\r\n");
+    rig.cut(0);
+    assert_eq!(rig.connect(0), "REPLICATE FROM 11 ID sluicegate-0");
+    let mut replica = rig.attach(0, 0, None, 0);
+    replica.drain(&mut rig);
+    assert_eq!((replica.keys(), rig.spooled), ("a=1 b=2".into(), 1));
+}
+
+#[test]
+fn a_primary_of_the_newest_dialect_is_known_by_its_generation() {
+    let mut rig = Rig::one(Kind::Plain);
+    rig.seed(0, &[("a", "1")], 10);
+    assert_eq!(acknowledged(&mut rig, format!("+PING {G} 10\r\n")), "REPLCONF ACK 10\r\n");
+    rig.cut(0);
+    assert_eq!(rig.connect(0), "REPLICATE FROM 77 10 ID sluicegate-0");
+}
+
+#[test]
+fn a_configured_dialect_is_the_only_one() {
+    for (dialect, hello) in [(Dialect::K1, FIVE_WORDS), (Dialect::K2, FIVE_WORDS), (Dialect::K3, NOTHING)] {
+        let upstream = Upstream { dialect: Some(dialect), ..Upstream::new("primary", 6004, 1) };
+        let mut rig = Rig::with(upstream, vec![(Kind::Plain, view("all", 1))]);
+        for _ in 0..3 {
+            assert_eq!(rig.connect(0), hello);
+            rig.cut(0);
+        }
+        assert!(rig.noted("upstream-lost").unwrap().contains("a dialect that it does not speak"));
+    }
+}
+
+#[test]
+fn a_primary_that_was_replaced_by_another_version_is_found_out_again() {
+    let mut rig = Rig::one(Kind::Plain);
+    rig.connect(0);
+    rig.cut(0);
+    rig.connect(0);
+    rig.say(0, "+ACK 0\r\n");
+    rig.say(0, given(&snapshot(&[("a", "1")]), 10));
+    rig.say(0, "+PING 5 10\r\n");
+    rig.cut(0);
+    assert_eq!(rig.connect(0), "REPLICATE FROM 10 ID sluicegate-0");
+    rig.cut(0);
+    assert_eq!(rig.connect(0), "REPLICATE FROM 5 10 ID sluicegate-0");
+    rig.say(0, "+ACK 6 10\r\n");
+    rig.say(0, given(&snapshot(&[("a", "2")]), 3));
+    rig.say(0, live(3, "SET b 2"));
+    let mut replica = rig.replica(0, 0);
+    replica.drain(&mut rig);
+    assert_eq!(replica.keys(), "a=2 b=2");
+}
+
+#[test]
+fn the_heartbeat_behind_a_snapshot_names_the_generation_that_goes_on() {
+    let mut rig = Rig::one(Kind::Plain);
+    rig.seed(0, &[("a", "1")], 10);
+    // FLUSHALL: the stream goes on with a snapshot of nothing, in another history.
+    rig.say(0, given(&snapshot(&[]), 0));
+    rig.say(0, [live(0, "SET b 2"), b"+PING 78 1\r\n".to_vec(), live(1, "SET c 3")].concat());
+    assert_eq!((rig.hung_up.len(), rig.spooled), (0, 2), "it may be named only then");
+    rig.cut(0);
+    assert_eq!(rig.connect(0), "REPLICATE FROM 78 2 ID sluicegate-0");
+    let mut replica = rig.replica(0, 0);
+    replica.drain(&mut rig);
+    assert_eq!(replica.keys(), "b=2 c=3");
+    rig.say(0, "+ACK 78 2\r\n+PING 79 2\r\n");
+    assert_eq!(rig.hung_up.len(), 1, "without a snapshot before it, it means that ours has ended");
+    assert_eq!(rig.connect(0), NOTHING);
+}
+
+#[test]
+fn an_old_primary_whose_heartbeat_names_an_empty_new_history_begins_anew() {
+    let mut rig = Rig::old(Dialect::K2, Kind::Plain);
+    let mut replica = rig.attach(0, 0, None, 0);
+    replica.drain(&mut rig);
+    assert_eq!(replica.keys(), "a=1");
+    rig.cut(0);
+    assert_eq!(rig.connect(0), "REPLICATE FROM 10 ID sluicegate-0");
+    rig.say(0, "+ACK 10\r\n+PING 78 0\r\n");
+    assert_eq!(rig.connect(0), FIVE_WORDS, "it is asked from the beginning");
+    rig.say(0, "+ACK 0\r\n+PING 78 0\r\n");
+    assert!(rig.closed.contains(&replica.link));
+    let mut again = rig.attach(0, 0, None, replica.place().1);
+    rig.say(0, live(0, "SET b 2"));
+    again.drain(&mut rig);
+    assert_eq!((again.keys(), rig.spooled), ("b=2".into(), 1), "no snapshot of the primary's, and nothing of before");
+}
+
+#[test]
+fn an_empty_primary_has_no_snapshot_to_give() {
+    let mut rig = Rig::one(Kind::Rename);
+    rig.connect(0);
+    rig.say(0, format!("+ACK {G} 0\r\n"));
+    let mut replica = rig.replica(0, 0);
+    replica.drain(&mut rig);
+    assert_eq!(replica.told(), "");
+    rig.say(0, format!("+PING {G} 0\r\n"));
+    rig.say(0, live(0, "SET r:b 2"));
+    replica.drain(&mut rig);
+    assert_eq!((replica.keys(), rig.spooled), ("moved:b=2".into(), 0));
+    let mut links = Vec::new();
+    rig.told(0);
+    rig.machine.links_with_output(&mut links);
+    assert_eq!(links, []);
+}

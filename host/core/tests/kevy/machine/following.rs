@@ -1,0 +1,140 @@
+//! The link to a shard: cuts, snapshots that do not arrive, silence.
+
+use sluicegate_core::contract::{Drive, Input};
+use sluicegate_core::kevy::settings::Upstream;
+
+use super::rig::{G, Kind, NOTHING, Rig, given, live, snapshot, view};
+
+#[test]
+fn after_a_cut_the_stream_goes_on_at_its_frame() {
+    let mut rig = Rig::one(Kind::Plain);
+    rig.seed(0, &[("a", "1")], 10);
+    let mut replica = rig.replica(0, 0);
+    for at in 0..20 {
+        let (frame, next) = (live(10 + at, "APPEND a x"), live(11 + at, "APPEND a y"));
+        // The cut is somewhere in the second frame.
+        let part = &next[..(at as usize * 3).min(next.len() - 1)];
+        rig.say(0, [&frame[..], part].concat());
+        rig.cut(0);
+        assert_eq!(rig.connect(0), format!("REPLICATE FROM {G} {} ID sluicegate-0", 11 + at));
+        rig.say(0, format!("+ACK {G} {}\r\n", 11 + at));
+        rig.wait(2_100);
+    }
+    replica.drain(&mut rig);
+    assert_eq!(replica.keys(), format!("a=1{}", "x".repeat(20)));
+    assert_eq!((rig.spooled, rig.closed.len(), rig.machine.stats().upstream_partial_syncs), (1, 0, 20));
+}
+
+#[test]
+fn a_link_that_ends_before_the_snapshot_or_in_it_leaves_nothing_to_go_on_from() {
+    let body = given(&snapshot(&[("a", "2")]), 20);
+    // Behind the answer, behind the marker, in a piece, before the end marker.
+    for said in [0, 11, 40, body.len() - 5] {
+        let mut rig = Rig::one(Kind::Plain);
+        rig.seed(0, &[("a", "1")], 10);
+        rig.say(0, live(12, "SET b 2"));
+        assert_eq!(rig.connect(0), NOTHING);
+        rig.say(0, [format!("+ACK {G} 0\r\n").as_bytes(), &body[..said]].concat());
+        rig.cut(0);
+        assert_eq!(rig.connect(0), NOTHING, "behind {said} bytes");
+        rig.say(0, format!("+ACK {G} 0\r\n"));
+        rig.say(0, &body);
+        let mut replica = rig.replica(0, 0);
+        replica.drain(&mut rig);
+        assert_eq!(replica.keys(), "a=2");
+    }
+}
+
+#[test]
+fn a_link_that_ends_before_the_snapshot_gives_a_view_nothing_twice() {
+    let mut rig = Rig::one(Kind::Plain);
+    rig.connect(0);
+    rig.say(0, format!("+ACK {G} 0\r\n+PING {G} 0\r\n"));
+    rig.say(0, live(0, "APPEND a x"));
+    let mut replica = rig.replica(0, 0);
+    replica.drain(&mut rig);
+    rig.say(0, live(5, "APPEND a z"));
+    assert_eq!(rig.connect(0), NOTHING);
+    rig.say(0, format!("+ACK {G} 0\r\n"));
+    rig.cut(0);
+    rig.connect(0);
+    rig.say(0, format!("+ACK {G} 0\r\n"));
+    rig.say(0, [live(0, "APPEND a x"), live(1, "APPEND a y")].concat());
+    let mut again = rig.attach(0, 0, Some(replica.place().0), replica.place().1);
+    replica.drain(&mut rig);
+    again.drain(&mut rig);
+    assert_eq!((replica.keys(), again.keys()), ("a=x".into(), "a=xy".into()));
+}
+
+#[test]
+fn an_answer_of_another_generation_is_no_continuation() {
+    let mut rig = Rig::one(Kind::Plain);
+    rig.seed(0, &[("a", "1")], 10);
+    let mut replica = rig.replica(0, 0);
+    rig.cut(0);
+    rig.connect(0);
+    rig.say(0, "+ACK 78 10\r\n");
+    rig.say(0, live(10, "SET b 2"));
+    replica.drain(&mut rig);
+    assert_eq!((replica.keys(), rig.hung_up.len()), ("a=1".into(), 1), "although the number fits");
+    assert_eq!(rig.connect(0), NOTHING);
+}
+
+#[test]
+fn while_a_snapshot_is_looked_at_nothing_is_read_and_nothing_is_missed() {
+    let upstream = Upstream::new("primary", 6004, 1);
+    let mut rig = Rig::with(upstream, vec![(Kind::Plain, view("all", 1))]);
+    rig.verifies_itself = false;
+    rig.connect(0);
+    let link = rig.up(0).unwrap();
+    rig.say(0, format!("+ACK {G} 0\r\n"));
+    assert!(rig.machine.wants_read(link));
+    // The same read holds the end of the snapshot and what is behind it.
+    rig.say(0, [given(&snapshot(&[("a", "1")]), 10), live(10, "SET b 2"), b"+PING 78 11\r\n".to_vec()].concat());
+    assert!(!rig.machine.wants_read(link));
+    rig.wait(100_000);
+    rig.verify();
+    rig.wait(1_000);
+    assert!(rig.machine.wants_read(link) && rig.hung_up.is_empty(), "it was we who did not listen");
+    let mut replica = rig.replica(0, 0);
+    replica.drain(&mut rig);
+    assert_eq!(replica.keys(), "a=1 b=2");
+    rig.cut(0);
+    assert_eq!(rig.connect(0), "REPLICATE FROM 78 11 ID sluicegate-0");
+}
+
+#[test]
+fn a_primary_that_falls_silent_is_left_and_asked_again() {
+    let upstream = Upstream::new("primary", 6004, 1);
+    let mut rig = Rig::with(upstream, vec![(Kind::Plain, view("all", 1))]);
+    rig.seed(0, &[("a", "1")], 10);
+    for _ in 0..100 {
+        rig.wait(1_000);
+        rig.say(0, format!("+PING {G} 10\r\n"));
+    }
+    rig.wait(59_000);
+    assert!(rig.hung_up.is_empty());
+    rig.wait(2_000);
+    assert_eq!(rig.hung_up.len(), 1);
+    assert!(rig.noted("upstream-lost").unwrap().contains("it says nothing any more"));
+    assert_eq!(rig.connect(0), "REPLICATE FROM 77 10 ID sluicegate-0");
+}
+
+#[test]
+fn attempts_come_more_and_more_seldom_while_they_fail() {
+    let mut rig = Rig::one(Kind::Plain);
+    let mut waited = Vec::new();
+    for _ in 0..8 {
+        waited.push(rig.dialed(0));
+        rig.handle(Input::DialFailed(0, "refused".into()));
+    }
+    assert_eq!(waited, [0, 200, 400, 800, 1_600, 3_200, 6_400, 10_000]);
+    rig.seed(0, &[], 0);
+    rig.wait(3_000);
+    rig.cut(0);
+    assert_eq!(rig.dialed(0), 200, "and soon again when a link was a good one");
+    rig.handle(Input::DialFailed(0, "refused".into()));
+    rig.dialed(0);
+    rig.wait(5_000);
+    assert!(rig.notes.iter().any(|note| note.text.contains("no answer")), "one that hangs is given up");
+}

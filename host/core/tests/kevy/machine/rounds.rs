@@ -1,0 +1,177 @@
+//! Views whose streams are made of several shards of the primary begin, and begin anew, when all of these are there.
+
+use std::collections::BTreeSet;
+
+use sluicegate_core::kevy::route::{Routing, shard_of};
+
+use super::replica::Replica;
+use super::rig::{G, Kind, Rig, given, live, snapshot, view};
+
+/// Two shards, and a view of `shards` shards.
+fn two(kind: Kind, shards: usize) -> Rig {
+    Rig::new(2, vec![(kind, view("mixed", shards))])
+}
+
+/// What the replicas of all ports hold together. Each key is where a client would look for it.
+fn union(rig: &mut Rig, replicas: &mut [Replica]) -> String {
+    let shards = replicas.len();
+    let mut all = BTreeSet::new();
+    for (port, replica) in replicas.iter_mut().enumerate() {
+        replica.drain(rig);
+        for pair in replica.keys().split_whitespace() {
+            let key = pair.split('=').next().unwrap();
+            assert_eq!(shard_of(key.as_bytes(), shards, Routing::Hashtag), port, "{key}");
+            assert!(all.insert(pair.to_owned()));
+        }
+    }
+    all.into_iter().collect::<Vec<_>>().join(" ")
+}
+
+fn replicas(rig: &mut Rig, shards: usize) -> Vec<Replica> {
+    (0..shards).map(|port| rig.replica(0, port)).collect()
+}
+
+// Of two shards `r:1`, `r:2` and `r:3` lie where they lie, and their new names may lie elsewhere.
+const KEYS: &[(&str, &str)] = &[("r:1", "1"), ("r:2", "2"), ("r:3", "3"), ("r:4", "4"), ("k1", "5"), ("x:1", "6")];
+
+/// Gives each shard the keys that lie there.
+fn seeded(rig: &mut Rig, shard: usize, shards: usize) {
+    let keys = KEYS.iter().filter(|(key, _)| shard_of(key.as_bytes(), shards, Routing::Hashtag) == shard);
+    let keys: Vec<(&str, &str)> = keys.copied().collect();
+    rig.seed(shard, &keys, 10);
+}
+
+#[test]
+fn a_view_that_renames_lives_when_every_shard_has_given_its_snapshot() {
+    let mut rig = two(Kind::Rename, 2);
+    let mut replicas = replicas(&mut rig, 2);
+    seeded(&mut rig, 0, 2);
+    // What an early shard says while the other is awaited is not lost.
+    rig.say(0, live(10, "SET r:10 10"));
+    rig.cut(0);
+    rig.connect(0);
+    rig.say(0, format!("+ACK {G} 11\r\n"));
+    rig.say(0, live(11, "SET r:11 11"));
+    assert_eq!(union(&mut rig, &mut replicas), "");
+    assert!(replicas.iter().all(|replica| replica.bytes.is_empty()), "half a view is none");
+    seeded(&mut rig, 1, 2);
+    rig.say(0, live(12, "SET r:12 12"));
+    rig.say(1, live(10, "SET r:13 13"));
+    let names = "moved:10=10 moved:11=11 moved:12=12 moved:13=13 moved:1=1 moved:2=2 moved:3=3 moved:4=4";
+    assert_eq!(union(&mut rig, &mut replicas), format!("k1=5 {names}"));
+    assert_eq!((rig.closed.len(), rig.hung_up.len(), rig.spooled), (0, 0, 2));
+}
+
+#[test]
+fn a_shard_that_begins_anew_makes_the_others_of_its_view_do_so() {
+    let mut rig = two(Kind::Rename, 2);
+    seeded(&mut rig, 0, 2);
+    seeded(&mut rig, 1, 2);
+    rig.say(1, live(10, "SET r:20 20"));
+    let mut before = replicas(&mut rig, 2);
+    union(&mut rig, &mut before);
+    let link = rig.up(1).unwrap();
+    // FLUSHALL on one shard.
+    rig.say(0, given(&snapshot(&[]), 0));
+    rig.say(0, live(0, "SET r:21 21"));
+    assert!(before.iter().all(|replica| rig.closed.contains(&replica.link)), "what they hold is no longer the view");
+    assert!(rig.hung_up.contains(&link), "the snapshot of the other stands at the beginning of the old round");
+    let mut after: Vec<Replica> = before
+        .iter()
+        .enumerate()
+        .map(|(port, replica)| rig.attach(0, port, Some(replica.place().0), replica.place().1))
+        .collect();
+    assert_eq!(union(&mut rig, &mut after), "");
+    rig.seed(1, &[("r:20", "20")], 11);
+    assert_eq!(union(&mut rig, &mut after), "moved:20=20 moved:21=21");
+    assert_eq!(rig.hung_up.len(), 1, "and the first one is not asked again");
+}
+
+#[test]
+fn shards_of_a_view_that_mixes_nothing_live_and_begin_anew_by_themselves() {
+    let mut rig = two(Kind::Filter, 2);
+    rig.seed(0, &[("a", "1")], 10);
+    let mut first = rig.replica(0, 0);
+    let mut second = rig.replica(0, 1);
+    first.drain(&mut rig);
+    assert_eq!(first.keys(), "a=1");
+    rig.seed(1, &[("b", "1")], 10);
+    rig.say(0, given(&snapshot(&[]), 0));
+    rig.say(1, live(10, "SET k1 2"));
+    second.drain(&mut rig);
+    assert_eq!(second.keys(), "b=1 k1=2");
+    assert_eq!((rig.closed, rig.hung_up.len()), ([first.link].into(), 0));
+}
+
+#[test]
+fn a_view_may_have_more_shards_than_the_primary_or_fewer() {
+    for (of, to) in [(1, 2), (2, 1), (2, 3), (3, 2), (4, 2)] {
+        for kind in [Kind::Plain, Kind::Rename] {
+            let mut rig = Rig::new(of, vec![(kind, view("mixed", to))]);
+            let mut early = replicas(&mut rig, to);
+            (0..of).for_each(|shard| seeded(&mut rig, shard, of));
+            for (at, key) in ["k2", "k3", "q", "b", "r:5"].iter().enumerate() {
+                let shard = shard_of(key.as_bytes(), of, Routing::Hashtag);
+                let next = 10
+                    + ["k2", "k3", "q", "b", "r:5"][..at]
+                        .iter()
+                        .filter(|key| shard_of(key.as_bytes(), of, Routing::Hashtag) == shard)
+                        .count() as u64;
+                rig.say(shard, live(next, &format!("SET {key} v")));
+            }
+            let mut late = replicas(&mut rig, to);
+            let expected = match kind {
+                Kind::Plain => "b=v k1=5 k2=v k3=v q=v r:1=1 r:2=2 r:3=3 r:4=4 r:5=v x:1=6",
+                _ => "b=v k1=5 k2=v k3=v moved:1=1 moved:2=2 moved:3=3 moved:4=4 moved:5=v q=v",
+            };
+            assert_eq!(union(&mut rig, &mut early), expected, "{of} to {to}, {kind:?}");
+            assert_eq!(union(&mut rig, &mut late), expected, "{of} to {to}, {kind:?}");
+        }
+    }
+}
+
+#[test]
+fn a_view_that_halts_in_the_middle_of_a_round_can_begin_another() {
+    let mut rig = two(Kind::Rename, 2);
+    seeded(&mut rig, 0, 2);
+    rig.connect(1);
+    rig.say(1, format!("+ACK {G} 0\r\n"));
+    let body = given(&snapshot(&[]), 10);
+    let (some, rest) = body.split_at(body.len() / 2);
+    rig.say(1, some);
+    rig.say(0, live(10, "SET fail 1"));
+    assert!(rig.noted("view-halted").is_some());
+    rig.say(1, rest);
+    rig.say(1, live(10, "SET r:30 30"));
+    assert_eq!(rig.noted("view-live"), None, "it stays halted");
+    let link = rig.up(1).unwrap();
+    rig.say(0, given(&snapshot(&[("r:31", "31")]), 0));
+    assert!(rig.hung_up.contains(&link), "what the other has said since its snapshot is in no stream");
+    let mut replicas = replicas(&mut rig, 2);
+    rig.seed(1, &[("r:30", "30")], 11);
+    assert_eq!(union(&mut rig, &mut replicas), "moved:30=30 moved:31=31");
+}
+
+#[test]
+fn snapshots_that_are_verified_at_the_same_time_are_all_kept() {
+    let mut rig = two(Kind::Rename, 2);
+    rig.verifies_itself = false;
+    (0..2).for_each(|shard| seeded(&mut rig, shard, 2));
+    rig.verify();
+    let mut replicas = replicas(&mut rig, 2);
+    assert_eq!(union(&mut rig, &mut replicas), "k1=5 moved:1=1 moved:2=2 moved:3=3 moved:4=4");
+}
+
+#[test]
+fn a_link_that_is_cut_does_not_end_a_round() {
+    let mut rig = two(Kind::Rename, 2);
+    (0..2).for_each(|shard| seeded(&mut rig, shard, 2));
+    let mut replicas = replicas(&mut rig, 2);
+    rig.cut(1);
+    rig.say(0, live(10, "SET r:40 40"));
+    assert_eq!(rig.connect(1), "REPLICATE FROM 77 10 ID sluicegate-1");
+    rig.say(1, format!("+ACK {G} 10\r\n"));
+    rig.say(1, live(10, "SET r:41 41"));
+    assert_eq!(union(&mut rig, &mut replicas), "k1=5 moved:1=1 moved:2=2 moved:3=3 moved:40=40 moved:41=41 moved:4=4");
+    assert!(rig.closed.is_empty());
+}
