@@ -49,13 +49,13 @@ struct Options {
     #[arg(long, value_delimiter = ',', default_values_t = [320, 2048])]
     snapshots: Vec<u64>,
     /// SETs of the kevy cases.
-    #[arg(long, default_value_t = 1_500_000)]
+    #[arg(long, default_value_t = 1_000_000)]
     kevy_frames: u64,
     /// MiB of the snapshot of the kevy cases.
     #[arg(long, default_value_t = 64)]
     kevy_snapshot: u64,
     /// MiB of the snapshot that an idle kevy ships by itself, at little more than one a second.
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 2)]
     kevy_idle: u64,
     #[command(subcommand)]
     helper: Option<Helper>,

@@ -39,6 +39,11 @@ impl Dataset {
         Self { keys: (mebibytes << 20) / RECORD_BYTES }
     }
 
+    /// Length of the body of all of it.
+    pub(super) fn body_bytes(self) -> u64 {
+        begin().len() as u64 + self.keys * RECORD_BYTES + 1
+    }
+
     /// Key number `index`.
     pub(super) fn key(index: u64) -> Vec<u8> {
         let family = if noise(index) >> 63 == 0 { "user" } else { "sess" };
@@ -96,6 +101,7 @@ mod tests {
         let kept: Vec<u64> = (0..50).filter(|index| View::Filter.apply(&Dataset::key(*index)).is_some()).collect();
         let right = body_of(dataset, View::Filter, None);
         assert_eq!(dataset.check(View::Filter, &right).expect("a right body"), kept.len() as u64);
+        assert_eq!(body_of(dataset, View::Plain, None).len() as u64, dataset.body_bytes());
         assert_eq!(right.len() as u64, 10 + kept.len() as u64 * RECORD_BYTES);
         for missing in kept {
             assert!(dataset.check(View::Filter, &body_of(dataset, View::Filter, Some(missing))).is_err());

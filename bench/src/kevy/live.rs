@@ -70,7 +70,9 @@ impl Load {
 
     fn send(&self, link: &Link) -> Result<thread::JoinHandle<Result<()>>> {
         let (mut stream, bytes) = (link.stream.try_clone()?, self.bytes.clone());
-        Ok(thread::spawn(move || bytes.chunks(16 << 20).try_for_each(|part| stream.write_all(part)).map_err(Into::into)))
+        Ok(thread::spawn(move || {
+            bytes.chunks(16 << 20).try_for_each(|part| stream.write_all(part)).map_err(Into::into)
+        }))
     }
 }
 
@@ -207,7 +209,8 @@ fn text(frames: u64, replica_frames: u64, rounds: usize, samples: &[Vec<Sample>]
         let frames = if *case == Case::Replica { replica_frames } else { frames } as f64;
         let mut row = |title: &str, seconds: fn(&Sample) -> f64, process: bool| {
             let rates = || samples.iter().map(|sample| frames / seconds(sample) / 1e6);
-            let (low, high) = rates().fold((f64::INFINITY, 0.0f64), |(low, high), rate| (low.min(rate), high.max(rate)));
+            let (low, high) =
+                rates().fold((f64::INFINITY, 0.0f64), |(low, high), rate| (low.min(rate), high.max(rate)));
             let cpu = median(samples.iter().map(|sample| sample.cpu_ns as f64)) / frames;
             let rss = median(samples.iter().map(|sample| sample.rss_max as f64)) / f64::from(1 << 20);
             let measured = |figure: String| if process { figure } else { "–".into() };
