@@ -76,11 +76,54 @@ const MISTAKES: &[Mistake] = &[
     mistake("[[view]]", "[log]\nlevel = \"eu=wha=t\"\n[[view]]", "5:9", "write error, warn, info, debug or trace"),
 ];
 
+/// One with a kevy primary, of two shards.
+const KEVY: &str = r#"[upstream]
+protocol = "kevy"
+address = "127.0.0.1:16379"
+shards = 2
+
+[[view]]
+name = "eu"
+listen = [":7000"]
+
+[[view]]
+name = "us"
+listen = [":7002"]
+shards = 4
+"#;
+
+const KEVY_MISTAKES: &[Mistake] = &[
+    mistake("\"kevy\"", "\"kev\"", "2:12", "did you mean `kevy`?"),
+    mistake("shards = 2\n", "", "3:11", "set `shards`, or `client_address` to ask it"),
+    mistake("shards = 2", "shards = 0", "4:10", "`shards` is 0; it can be 1 to 1024"),
+    mistake(":16379", ":65535", "3:11", "the last port is 65535"),
+    mistake("shards = 2", "shards = 2\nclient_address = \"db\"", "5:18", "it needs a host and a port"),
+    mistake("shards = 2", "shards = 2\ndialect = \"k4\"", "5:11", "unknown value `k4`"),
+    mistake("shards = 2", "shards = 2\nrouting = \"wholekey\"", "5:11", "did you mean `whole-key`?"),
+    mistake("shards = 2", "shards = 2\nusername = \"x\"", "5:12", "replication links have no passwords"),
+    mistake("shards = 2", "shards = 2\npassword_env = \"HOME\"", "5:16", "replication links have no passwords"),
+    mistake("shards = 2", "shards = 2\npassword_file = \"none\"", "5:17", "replication links have no passwords"),
+    mistake("shards = 2", "shards = 2\nannounce_port = 7000", "5:17", "does not tell its primary where it listens"),
+    mistake("shards = 2", "shards = 2\nannounce_version = \"9.1.0\"", "5:20", "do not tell each other their versions"),
+    mistake("shards = 2", "shards = 2\nshard = 3", "5:1", "unknown key `shard`, did you mean `shards`?"),
+    mistake("[\":7000\"]", "[\":7001\"]", "12:11", "127.0.0.1:7002-7005 clashes with 127.0.0.1:7001-7002"),
+    mistake("[\":7002\"]", "[\":65533\"]", "12:11", "there are no 4 ports from 127.0.0.1:65533 on"),
+    mistake("shards = 4", "unknown_replica = \"refuse\"", "13:19", "do not tell each other their versions"),
+    mistake("shards = 4", "[view.limits]\ntransaction = \"64mb\"", "14:15", "no transactions"),
+    mistake("[[view]]", "[[user]]\nname = \"a\"\npassword_sha256 = \"zz\"\n[[view]]", "7:8", "cannot log in"),
+    mistake("protocol = \"kevy\"", "protocol = \"redis\"", "4:10", "`shards` is for `protocol = \"kevy\"`"),
+    mistake("protocol = \"kevy\"", "protocol = \"valkey\"", "13:10", "`shards` is for `protocol = \"kevy\"`"),
+    mistake("protocol = \"kevy\"", "client_address = \"h:1\"", "2:18", "`client_address` is for `protocol = \"kevy\"`"),
+    mistake("protocol = \"kevy\"", "dialect = \"k1\"", "2:11", "`dialect` is for `protocol = \"kevy\"`"),
+    mistake("protocol = \"kevy\"", "routing = \"slots\"", "2:11", "`routing` is for `protocol = \"kevy\"`"),
+];
+
 #[test]
 fn every_mistake_is_shown_where_it_stands() {
-    for Mistake { change, place, says } in MISTAKES {
-        assert!(GOOD.contains(change.0), "the change does not fit the good file: {change:?}");
-        let folder = folder_with(&GOOD.replacen(change.0, change.1, 1));
+    let kevy = KEVY_MISTAKES.iter().map(|mistake| (KEVY, mistake));
+    for (good, Mistake { change, place, says }) in MISTAKES.iter().map(|mistake| (GOOD, mistake)).chain(kevy) {
+        assert!(good.contains(change.0), "the change does not fit the good file: {change:?}");
+        let folder = folder_with(&good.replacen(change.0, change.1, 1));
         let said = validate(&folder.path().join("sluicegate.toml"));
         let text = String::from_utf8_lossy(&said.stderr).into_owned();
         let story = format!("after {change:?} validate said:\n{text}");
@@ -111,6 +154,24 @@ fn a_good_file_passes_and_leaves_nothing_behind() {
     let said = validate(&folder.path().join("sluicegate.toml"));
     assert_eq!(said.status.code(), Some(0), "{}", String::from_utf8_lossy(&said.stderr));
     assert_eq!(fs::read_dir(folder.path()).map(Iterator::count).ok(), Some(1), "validate wrote something");
+}
+
+#[test]
+fn the_ports_of_a_view_are_shown_as_far_as_they_are_known() {
+    let shown = |text: &str| {
+        let folder = folder_with(text);
+        let said = validate(&folder.path().join("sluicegate.toml"));
+        assert_eq!(said.status.code(), Some(0), "{}", String::from_utf8_lossy(&said.stderr));
+        String::from_utf8_lossy(&said.stdout).into_owned()
+    };
+    let known = shown(KEVY);
+    assert!(known.contains("127.0.0.1:7000-7001") && known.contains("127.0.0.1:7002-7005"), "{known}");
+    assert!(!known.contains("further shard"), "{known}");
+    // Nothing answers there, and nothing is asked.
+    let asked = shown(&KEVY.replace("shards = 2", "client_address = \"127.0.0.1:1\""));
+    let line = |view: &str| asked.lines().find(|line| line.contains(view)).unwrap_or_default().to_owned();
+    assert!(line(" eu ").contains("one port more for each further shard"), "{asked}");
+    assert!(line(" us ").contains("127.0.0.1:7002-7005") && !line(" us ").contains("further"), "{asked}");
 }
 
 #[test]

@@ -242,3 +242,75 @@ fn broken(error: SnapshotError) -> Fault {
 fn own(what: String) -> Fault {
     Fault::new(Party::Own, what)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use mio::{Poll, Token, Waker};
+    use sluicegate_core::kevy::snapshot::{write_end, write_head};
+
+    use super::*;
+
+    /// A spool in a folder of its own, and what its threads report.
+    fn spools() -> (tempfile::TempDir, Poll, Receiver<Event>, Spools) {
+        let (dir, poll) = (tempfile::tempdir().expect("a folder"), Poll::new().expect("an event queue"));
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).expect("a waker"));
+        let (sender, events) = channel();
+        let spools = Spools::new(dir.path().into(), Reports { sender, waker }).expect("an empty spool");
+        (dir, poll, events, spools)
+    }
+
+    /// The next snapshot that is done with.
+    fn spooled(events: &Receiver<Event>) -> (SpoolId, Result<Contents, Fault>) {
+        loop {
+            match events.recv_timeout(Duration::from_secs(10)).expect("a report") {
+                Event::Spooled(id, outcome) => return (id, outcome),
+                _ => continue,
+            }
+        }
+    }
+
+    fn empty() -> Bytes {
+        let mut snapshot = Vec::new();
+        write_head(&mut snapshot, 6);
+        write_end(&mut snapshot);
+        snapshot.into()
+    }
+
+    #[test]
+    fn several_arrive_at_once_and_those_that_do_are_not_removed() {
+        let (dir, _poll, events, mut spools) = spools();
+        let names = || {
+            let entries = fs::read_dir(dir.path()).expect("the folder");
+            entries
+                .map(|entry| entry.expect("an entry").file_name().into_string().unwrap_or_default())
+                .collect::<BTreeSet<_>>()
+        };
+        let [done, old, late] = [1, 2, 3].map(SpoolId);
+        for id in [done, old, late] {
+            spools.open(id, Format::Kevy);
+            spools.write(id, empty().slice(..4));
+        }
+        for id in [old, done] {
+            spools.write(id, empty().slice(4..));
+            spools.end(id);
+            let (which, outcome) = spooled(&events);
+            assert_eq!(which, id);
+            assert!(matches!(outcome, Ok(Contents::Kevy(summary)) if summary.version == 6), "{outcome:?}");
+            spools.arrived(id);
+        }
+        fs::write(dir.path().join("snapshot-9.txt"), "an operator's").expect("writing");
+        spools.keep(&[done]);
+        let both = ["snapshot-1.kevysnap", "snapshot-3.kevysnap", "snapshot-9.txt"];
+        assert_eq!(names(), both.map(String::from).into());
+        // It ends before its end.
+        spools.end(late);
+        let (which, outcome) = spooled(&events);
+        assert_eq!(which, late);
+        assert!(outcome.is_err_and(|fault| fault.whose == Party::Upstream));
+        drop(spools);
+        assert_eq!(names(), ["snapshot-9.txt"].map(String::from).into());
+    }
+}
