@@ -30,7 +30,7 @@ Examples:
   sluicegate demo                     a few seconds, then everything is gone again
   sluicegate demo --stay              keep it running to look around with redis-cli
   sluicegate demo --servers ~/servers use ~/servers/valkey-9.1/valkey-server, for example
-  sluicegate demo --kevy              the second act: with kevy, where keys change shards with their names
+  sluicegate demo --kevy              the same with kevy: keys change shards with their names
 
 Servers are looked for in --servers or SLUICEGATE_SERVERS (DIR/*/redis-server, DIR/*/valkey-server,
 DIR/*/kevy), then on PATH. Where there is no Redis or Valkey, the demo plays the primary and the
