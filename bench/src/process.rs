@@ -123,6 +123,11 @@ impl CpuTimes {
         }
         self.threads.iter().map(|(tid, ran)| ran - earlier.threads.get(tid).copied().unwrap_or(0)).sum()
     }
+
+    /// The same in ticks of 10 ms, with the threads that began and ended in between.
+    pub(crate) fn whole_since(&self, earlier: &Self) -> u64 {
+        (self.ticks - earlier.ticks) * TICK_NS
+    }
 }
 
 /// A port of the loopback that nobody listens on just now.

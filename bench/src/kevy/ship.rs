@@ -91,7 +91,8 @@ struct Sample {
 fn ship(from: SocketAddr, process: &Process, dataset: Dataset, view: View, body: &mut Vec<u8>) -> Result<Sample> {
     let before = process.cpu()?;
     let sink = Sink::attach(from, body).with_context(|| process.log_tail())?;
-    let cpu_ns = process.cpu()?.since(&before);
+    // A thread of its own may make the snapshot, and is gone with it.
+    let cpu_ns = process.cpu()?.whole_since(&before);
     let keys = dataset.check(view, body).with_context(|| format!("{view:?}"))?;
     Ok(Sample {
         source: dataset.body_bytes(),
