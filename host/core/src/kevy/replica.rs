@@ -55,6 +55,8 @@ pub struct Replica {
     progress_mark: u64,
     /// Snapshot bytes given to the outbox.
     pub shipped: u64,
+    /// It was given a frame to acknowledge.
+    pub(super) poked: bool,
     /// It was told of an acknowledgement that cannot be.
     pub(super) warned: bool,
 }
@@ -79,6 +81,7 @@ impl Replica {
             last_progress: now,
             progress_mark: 0,
             shipped: 0,
+            poked: false,
             warned: false,
         }
     }

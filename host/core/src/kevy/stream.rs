@@ -82,6 +82,11 @@ impl Stream {
         self.backlog.end()
     }
 
+    /// What is kept of it.
+    pub(super) fn backlog(&self) -> &Backlog {
+        &self.backlog
+    }
+
     /// The budget of the backlog in bytes.
     pub(super) fn budget(&self) -> usize {
         self.backlog.budget()

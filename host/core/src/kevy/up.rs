@@ -62,7 +62,7 @@ pub(super) struct Shard {
     pub(super) awaits: bool,
     /// Since when a primary that has no heartbeat says nothing of what it holds.
     pub(super) unsaid_since: Option<u64>,
-    /// A snapshot has ended: the next sign of life may name a new generation.
+    /// A snapshot has begun and no sign of life came since: the next one may name a new generation.
     pub(super) may_rename: bool,
     /// When something was last heard.
     pub(super) heard: u64,
@@ -111,7 +111,9 @@ impl Shard {
         self.greeted = now;
         self.waiting.clear();
         (self.owed_since, self.may_rename) = (None, false);
-        let (generation, next) = if self.fresh.is_some() { (0, 0) } else { (self.generation, self.next) };
+        // Without a generation a primary takes any place for one of its own history, also when that is another by now.
+        let claims = self.fresh.is_none() && self.trying.has_generation();
+        let (generation, next) = if claims { (self.generation, self.next) } else { (0, 0) };
         let mut hello = Vec::new();
         wire::write_request(&mut hello, self.trying.has_generation().then_some(generation), next, id);
         self.out.push_copy(&hello);

@@ -15,6 +15,7 @@ use super::projection::{Projection, Sink};
 use super::route::{Routing, Share};
 use super::settings;
 use super::stream::Stream;
+use crate::backlog::Backlog;
 use crate::command::Table;
 use crate::fault::Fault;
 use crate::frame::Frames;
@@ -132,6 +133,11 @@ impl View {
         self.group_of(shard).and_then(|index| self.groups.get(index)).map(|group| &group.state)
     }
 
+    /// What is kept of stream `shard`.
+    pub fn backlog(&self, shard: usize) -> Option<&Backlog> {
+        self.stream(shard).map(Stream::backlog)
+    }
+
     /// Whether the spooled bytes are what a replica gets.
     pub(super) fn is_verbatim(&self) -> bool {
         self.pipeline.is_none() && !self.mixes
@@ -158,6 +164,11 @@ impl View {
         let group = self.group_of(shard)?;
         let group = self.groups.get_mut(group)?;
         group.streams.get_mut(shard.checked_sub(group.first)?)
+    }
+
+    /// Whether the group is made of several shards of the primary.
+    pub(super) fn mixes(&self, group: usize) -> bool {
+        self.groups.get(group).is_some_and(|group| group.sources.len() > 1)
     }
 
     /// The groups made of `source` whose present round it ends by beginning anew: those that it was already part of.

@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 use super::Machine;
 use crate::contract::{Drive, Level, LinkId, Output};
 use crate::kevy::Dialect;
-use crate::kevy::replica;
 use crate::kevy::up::Phase;
+use crate::kevy::{replica, wire};
 use crate::limits;
 
 /// How often time is looked at. Milliseconds.
@@ -37,8 +37,24 @@ impl Machine {
             self.shards.iter_mut().for_each(crate::kevy::up::Shard::acknowledge);
             let links: Vec<LinkId> = self.replicas.keys().copied().collect();
             links.into_iter().for_each(|link| self.ping(link));
+            self.poke_the_silent();
         }
         self.close_the_overdue();
+    }
+
+    /// A replica of the second dialect acknowledges when it gets something, which is how it is told from the first; until it
+    /// has had a sign of life it calls its link down. Where nothing is written, it is given a frame that does nothing.
+    fn poke_the_silent(&mut self) {
+        for replica in self.replicas.values_mut() {
+            let unheard = replica.phase == replica::Phase::Streaming && !replica.dialect.has_heartbeat();
+            if !unheard || core::mem::replace(&mut replica.poked, true) {
+                continue;
+            }
+            if let Some(stream) = self.views.get_mut(replica.view).and_then(|view| view.stream_mut(replica.shard)) {
+                stream.push(&[wire::PLACEHOLDER]);
+                stream.settle();
+            }
+        }
     }
 
     /// Notices a shard that says nothing, or not what it owes.

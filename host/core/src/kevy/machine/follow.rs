@@ -146,7 +146,7 @@ impl Machine {
             }
             Event::SnapshotEnd(next) => {
                 if let Phase::Copying(id) = shard.phase {
-                    (shard.phase, shard.next, shard.may_rename) = (Phase::Verifying(id), next, true);
+                    (shard.phase, shard.next) = (Phase::Verifying(id), next);
                     self.outputs.push_back(Output::SpoolEnd(id));
                 }
             }
@@ -164,10 +164,15 @@ impl Machine {
             // Its first sign of life, if there is one, makes it the younger of the two.
             shard.dialect = Some(Dialect::K1);
         }
-        let another = generation.is_some_and(|generation| generation != shard.generation);
         // What follows is none of what we hold, whatever its numbers are.
-        let another = another.then(|| String::from("its history has ended: another generation answers"));
-        let cause = shard.fresh.take().or(another);
+        let another = match generation {
+            None => Some("a primary of this age does not say whether its history is still the one that we followed"),
+            Some(generation) if generation != shard.generation => {
+                Some("its history has ended: another generation answers")
+            }
+            Some(_) => None,
+        };
+        let cause = shard.fresh.take().or(another.map(String::from));
         shard.generation = generation.unwrap_or(shard.generation);
         if let Some(cause) = cause {
             (shard.awaits, shard.next) = (true, 0);
@@ -190,6 +195,10 @@ impl Machine {
             shard.dialect = Some(Dialect::K2);
         }
         shard.acknowledge();
+        if matches!(shard.phase, Phase::Copying(_)) && generation != 0 {
+            // Of which history the snapshot is: what follows it has to be of the same.
+            (shard.generation, shard.may_rename) = (generation, false);
+        }
         if !shard.is_live() {
             return;
         }
@@ -267,7 +276,7 @@ impl Machine {
         self.next_spool += 1;
         let now = self.now.mono_ms;
         let Some(shard) = self.shards.get_mut(index) else { return };
-        (shard.phase, shard.awaits, shard.fresh) = (Phase::Copying(id), false, None);
+        (shard.phase, shard.awaits, shard.fresh, shard.may_rename) = (Phase::Copying(id), false, None, true);
         (shard.received, shard.unwritten, shard.started) = (0, 0, now);
         self.stats.upstream_full_syncs += 1;
         self.outputs.push_back(Output::SpoolOpen(id, Format::Kevy));

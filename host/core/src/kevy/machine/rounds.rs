@@ -23,27 +23,40 @@ impl Machine {
     }
 
     /// What follows in this shard is no continuation of what we have of it: every stream made of it begins anew, and with
-    /// it all the shards that those streams are made of.
+    /// it all the shards that those streams are made of. What these will end by beginning anew ends now, if it is made of
+    /// several: two views that wait for each other's shards in turn would never be done.
     pub(super) fn shard_begins(&mut self, index: usize) {
-        let mut others: Vec<usize> = Vec::new();
-        for view in 0..self.views.len() {
-            let ended: Vec<usize> = self.views.get(view).map_or_else(Vec::new, |view| view.ended_by(index).collect());
-            for group in ended {
-                self.close_group(view, group);
-                let (unix_ms, entropy) = (self.now.unix_ms, &mut self.entropy);
-                let generation = || generation(entropy());
-                let was = self.views.get_mut(view).map(|view| view.begin_round(group, unix_ms, generation));
-                others.extend(was.unwrap_or_default());
+        let mut ending = Vec::from([index]);
+        let mut at = 0;
+        while let Some(&source) = ending.get(at) {
+            at += 1;
+            for view in 0..self.views.len() {
+                let Some(of) = self.views.get(view) else { continue };
+                let ended: Vec<usize> =
+                    of.ended_by(source).filter(|&group| source == index || of.mixes(group)).collect();
+                for group in ended {
+                    for was in self.end_round(view, group) {
+                        if !ending.contains(&was) {
+                            ending.push(was);
+                        }
+                    }
+                }
             }
         }
         if let Some(shard) = self.shards.get_mut(index) {
             shard.seed = None;
         }
-        others.sort_unstable();
-        others.dedup();
-        for other in others.into_iter().filter(|&other| other != index) {
+        for other in ending.into_iter().filter(|&other| other != index) {
             self.refresh(other, "streams of a view that it is part of begin anew");
         }
+    }
+
+    /// Ends the round of some streams and begins the next. Returns the shards that were part of it.
+    fn end_round(&mut self, view: usize, group: usize) -> Vec<usize> {
+        self.close_group(view, group);
+        let (unix_ms, entropy) = (self.now.unix_ms, &mut self.entropy);
+        let was = self.views.get_mut(view).map(|view| view.begin_round(group, unix_ms, || generation(entropy())));
+        was.unwrap_or_default()
     }
 
     /// What a shard holds is known.
