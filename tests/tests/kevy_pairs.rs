@@ -144,19 +144,18 @@ fn pair(version: Version, seed: u64) -> Result<()> {
     stage.cut_links(Which::Upstream, &writer)?;
     workload = writer.stop()?;
     if version == Version::V119 {
-        eprintln!(
-            "  left out: no full syncs by cuts (what was on its way counts as received, so 1.19 sends snapshots)"
-        );
         stage.all.restart_replica()?;
         stage.members.restart_replica()?;
     }
     stage.check("cuts of the links to the primary")?;
     let full_syncs = stage.proxy.events("full-sync-start") - starts;
-    ensure!(
-        full_syncs == 0 || version == Version::V119,
-        "cut links made {full_syncs} full syncs\n{}",
-        stage.proxy.context()
-    );
+    if version.names_generations() {
+        ensure!(full_syncs == 0, "cut links made {full_syncs} full syncs\n{}", stage.proxy.context());
+    } else {
+        eprintln!(
+            "  left out: no full syncs by cuts (up to 3.18 what was sent counts as received, so snapshots follow)"
+        );
+    }
 
     stage.all.restart_replica()?;
     stage.members.restart_replica()?;
