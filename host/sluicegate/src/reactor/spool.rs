@@ -173,14 +173,14 @@ impl Drop for Spools {
 /// Verifies a snapshot of either format.
 enum Check {
     Rdb(Box<Arrival>),
-    Kevy(Intake),
+    Kevy(Box<Intake>),
 }
 
 impl Check {
     fn new(format: Format) -> Self {
         match format {
             Format::Rdb(framing) => Self::Rdb(Box::new(Arrival::new(framing))),
-            Format::Kevy => Self::Kevy(Intake::new()),
+            Format::Kevy => Self::Kevy(Box::default()),
         }
     }
 
