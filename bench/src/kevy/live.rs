@@ -231,7 +231,8 @@ fn text(frames: u64, replica_frames: u64, rounds: usize, samples: &[Vec<Sample>]
     format!(
         "## kevy, live\n\n{frames} SETs of {FRAME_BYTES} B and an envelope of 17 B (23 B behind Sluicegate, which counts on its \
          own), of which half are `user:*`, in one shard, written as fast as they are read; the time ends with the last frame \
-         at the sink. A real replica has no sink behind it: it gets {replica_frames} of them and ends with its \
+         at the sink. A real replica has no sink behind it, for it passes no \
+         live frame on: it gets {replica_frames} of them and ends with its \
          acknowledgement, or with the last value to be had from it. Medians of {rounds} interleaved rounds, after one in \
          which every frame and its offset was compared with what was due; bytes, the end's offset, and the replica's keys are \
          checked in all.\n\n{}",
