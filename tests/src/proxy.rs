@@ -62,7 +62,16 @@ impl Config {
     /// Follows the kevy primary whose first replication port is `base`, and which has so many shards. Its views have as
     /// many, each on a port of its own.
     pub fn kevy(base: SocketAddr, shards: u16) -> Self {
-        let config = Self::new(base).upstream_line("protocol = \"kevy\"").upstream_line(&format!("shards = {shards}"));
+        Self::of_kevy(base, shards).upstream_line(&format!("shards = {shards}"))
+    }
+
+    /// The same, but the proxy is not told what it can ask the primary itself, at its `client` port.
+    pub fn kevy_asked(base: SocketAddr, client: SocketAddr, shards: u16) -> Self {
+        Self::of_kevy(base, shards).upstream_line(&format!("client_address = \"{client}\""))
+    }
+
+    fn of_kevy(base: SocketAddr, shards: u16) -> Self {
+        let config = Self::new(base).upstream_line("protocol = \"kevy\"");
         Self { kevy: Some(shards), ..config }
     }
 

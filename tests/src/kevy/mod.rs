@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use crate::client::Client;
 use crate::leash::Leash;
-use crate::ports::{free_port, free_ports};
+use crate::ports::free_ports;
 use crate::wait::{PATIENCE, wait_for};
 
 /// Which kevy.
@@ -99,11 +99,13 @@ pub struct Setup {
     pub backlog: &'static str,
     /// Further lines of the section `[replication]`.
     pub replication: Vec<String>,
+    /// Keys go to shards by the slots of a cluster, and each shard has a client port of its own as well.
+    pub cluster: bool,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { shards: 2, upstream: None, backlog: "16mb", replication: Vec::new() }
+        Self { shards: 2, upstream: None, backlog: "16mb", replication: Vec::new(), cluster: false }
     }
 }
 
@@ -126,7 +128,9 @@ impl KevyServer {
     /// It cannot be found, or does not come up.
     pub fn start(version: Version, setup: Setup) -> Result<Self> {
         let program = version.find().with_context(|| format!("no {version:?}; see `cargo xtask servers --help`"))?;
-        let (port, base, dir) = (free_port()?, free_ports(setup.shards)?, tempfile::tempdir()?);
+        // The ports of a cluster's shards are those behind its first one.
+        let ports = if setup.cluster { 1 + setup.shards } else { 1 };
+        let (port, base, dir) = (free_ports(ports)?, free_ports(setup.shards)?, tempfile::tempdir()?);
         let mut server = Self { version, program, setup, port, base, dir, process: None };
         server.launch()?;
         Ok(server)
@@ -156,6 +160,7 @@ impl KevyServer {
         args.extend(["--config".into(), path("kevy.toml").into(), "--dir".into(), self.dir.path().into()]);
         args.extend(["--port".into(), self.port.to_string().into(), "--no-aof".into()]);
         args.extend(["--threads".into(), self.setup.shards.to_string().into()]);
+        args.extend(self.setup.cluster.then(|| "--cluster".into()));
         // Up to 2.0, a primary that uses io_uring freezes when its first replica comes.
         self.process = Some(Leash::start(&self.program, &args, &[("KEVY_IO_URING", "0")], &path("log"))?);
         wait_for("a kevy that answers PING", PATIENCE, || {
