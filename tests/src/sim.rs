@@ -6,6 +6,7 @@
 
 pub mod check;
 pub mod data;
+pub mod kevy;
 pub mod lens;
 pub mod plant;
 pub mod primary;

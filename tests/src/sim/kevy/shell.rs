@@ -59,6 +59,8 @@ pub struct Shell {
     pub plant: Option<Plant>,
     /// Of 1000 verifications and ships so many fail.
     pub moody: u64,
+    /// How much it does in one turn.
+    pub zeal: u64,
     /// Milliseconds since the beginning.
     pub now: u64,
     /// Orders that cannot be carried out: a fault of the machine.
@@ -78,6 +80,7 @@ impl Shell {
             ships: BTreeMap::new(),
             plant,
             moody: 0,
+            zeal: 1,
             now: 0,
             wrong: None,
         }
@@ -199,7 +202,7 @@ impl Shell {
 
     /// Does a little of what waits.
     pub fn work(&mut self) {
-        for _ in 0..if self.rng.generous { 30 } else { 1 } {
+        for _ in 0..if self.rng.generous { 30 } else { self.zeal } {
             if self.rng.permille(500) {
                 self.write_spool();
             } else {

@@ -123,7 +123,7 @@ impl World {
             report: Report::default(),
             rng,
         };
-        world.shell.moody = world.rng.pick(&[0, 0, 10, 50]);
+        (world.shell.moody, world.shell.zeal) = (world.rng.pick(&[0, 0, 10, 50]), world.rng.pick(&[1, 5, 30]));
         (0..world.rng.pick(&[0, 0, 10, 200])).for_each(|_| world.write());
         world.tell(format!(
             "seed {seed}: {manners:?}, {sources} shards, views {views:?}, {} replicas, pace {} ms, trouble {} ‰",

@@ -15,7 +15,7 @@ impl World {
         let shard = self.rng.below(self.ups.len());
         let long = self.rng.pick(&[50, 500, 3_000, 70_000]);
         match self.rng.below(17) {
-            0..=2 => {
+            0..=2 | 11 => {
                 self.tell(format!("the link to shard {shard} is cut"));
                 self.primary_speaks(shard);
                 self.lose_primary(shard, "connection reset");
@@ -27,7 +27,7 @@ impl World {
             }
             7 | 8 => self.downs.get_mut(&link).into_iter().for_each(|down| down.stalled_until = self.now + long),
             9 => self.ups[shard].iter_mut().for_each(|up| up.stalled_until = self.now + long),
-            10 | 11 => {
+            10 => {
                 self.tell("FLUSHALL".into());
                 self.primary.flush(self.now);
                 (0..self.rng.below(12)).for_each(|_| self.write());

@@ -23,7 +23,7 @@ pub(super) fn manners(rng: &mut Rng) -> Manners {
         dialect,
         version: rng.pick(versions),
         backlog: rng.pick(backlogs),
-        chunk: rng.pick(&[1, 50, 1_000, 65_536]),
+        chunk: rng.pick(&[5, 200, 1_000, 65_536]),
     }
 }
 
