@@ -107,6 +107,10 @@ fn seed_22_a_replica_that_takes_nothing_is_closed_in_time() {
     let mut rig = Rig::old(Dialect::K1, Kind::Plain);
     let mut stuck = rig.attach(0, 0, None, 0);
     let mut other = rig.attach(0, 0, None, 0);
+    // The frame by which it is found out whether they acknowledge.
+    rig.wait(5_000);
+    // An old replica is given one frame that does nothing, since it might answer.
+    rig.wait(3_000);
     stuck.drain(&mut rig);
     other.drain(&mut rig);
     rig.wait(500_000);
