@@ -6,7 +6,7 @@ use sluicegate_core::kevy::settings::Upstream;
 
 use super::rig::{G, Kind, NOTHING, Rig, given, live, snapshot, view};
 
-const FIVE_WORDS: &str = "REPLICATE FROM 0 ID sluicegate-0";
+const FIVE_WORDS: &str = "REPLICATE FROM 0 ID sluicegate#0";
 
 /// What is acknowledged to the primary when it has said this.
 fn acknowledged(rig: &mut Rig, said: impl AsRef<[u8]>) -> String {
@@ -32,8 +32,6 @@ fn the_newest_dialect_is_tried_first_and_then_that_of_five_words() {
     assert_eq!(acknowledged(&mut rig, format!("+PING {G} 11\r\n")), "REPLCONF ACK 11\r\n", "a heartbeat makes it K2");
     rig.wait(1_000);
     assert_eq!(rig.told(0), b"REPLCONF ACK 11\r\n");
-    rig.cut(0);
-    assert_eq!(rig.connect(0), "REPLICATE FROM 11 ID sluicegate-0");
     let mut replica = rig.attach(0, 0, None, 0);
     replica.drain(&mut rig);
     assert_eq!((replica.keys(), rig.spooled), ("a=1 b=2".into(), 1));
@@ -45,7 +43,7 @@ fn a_primary_of_the_newest_dialect_is_known_by_its_generation() {
     rig.seed(0, &[("a", "1")], 10);
     assert_eq!(acknowledged(&mut rig, format!("+PING {G} 10\r\n")), "REPLCONF ACK 10\r\n");
     rig.cut(0);
-    assert_eq!(rig.connect(0), "REPLICATE FROM 77 10 ID sluicegate-0");
+    assert_eq!(rig.connect(0), "REPLICATE FROM 77 10 ID sluicegate#0");
 }
 
 #[test]
@@ -71,9 +69,9 @@ fn a_primary_that_was_replaced_by_another_version_is_found_out_again() {
     rig.say(0, given(&snapshot(&[("a", "1")]), 10));
     rig.say(0, "+PING 5 10\r\n");
     rig.cut(0);
-    assert_eq!(rig.connect(0), "REPLICATE FROM 10 ID sluicegate-0");
+    assert_eq!(rig.connect(0), FIVE_WORDS);
     rig.cut(0);
-    assert_eq!(rig.connect(0), "REPLICATE FROM 5 10 ID sluicegate-0");
+    assert_eq!(rig.connect(0), "REPLICATE FROM 5 10 ID sluicegate#0");
     rig.say(0, "+ACK 6 10\r\n");
     rig.say(0, given(&snapshot(&[("a", "2")]), 3));
     rig.say(0, live(3, "SET b 2"));
@@ -91,7 +89,7 @@ fn the_heartbeat_behind_a_snapshot_names_the_generation_that_goes_on() {
     rig.say(0, [live(0, "SET b 2"), b"+PING 78 1\r\n".to_vec(), live(1, "SET c 3")].concat());
     assert_eq!((rig.hung_up.len(), rig.spooled), (0, 2), "it may be named only then");
     rig.cut(0);
-    assert_eq!(rig.connect(0), "REPLICATE FROM 78 2 ID sluicegate-0");
+    assert_eq!(rig.connect(0), "REPLICATE FROM 78 2 ID sluicegate#0");
     let mut replica = rig.replica(0, 0);
     replica.drain(&mut rig);
     assert_eq!(replica.keys(), "b=2 c=3");
@@ -106,16 +104,38 @@ fn an_old_primary_whose_heartbeat_names_an_empty_new_history_begins_anew() {
     let mut replica = rig.attach(0, 0, None, 0);
     replica.drain(&mut rig);
     assert_eq!(replica.keys(), "a=1");
-    rig.cut(0);
-    assert_eq!(rig.connect(0), "REPLICATE FROM 10 ID sluicegate-0");
-    rig.say(0, "+ACK 10\r\n+PING 78 0\r\n");
-    assert_eq!(rig.connect(0), FIVE_WORDS, "it is asked from the beginning");
+    // On a link that is up, and on the next one.
+    rig.say(0, "+PING 78 0\r\n");
+    assert_eq!((rig.hung_up.len(), rig.connect(0)), (1, FIVE_WORDS.into()));
+    assert!(!rig.closed.contains(&replica.link), "until something is known");
     rig.say(0, "+ACK 0\r\n+PING 78 0\r\n");
     assert!(rig.closed.contains(&replica.link));
     let mut again = rig.attach(0, 0, None, replica.place().1);
     rig.say(0, live(0, "SET b 2"));
     again.drain(&mut rig);
     assert_eq!((again.keys(), rig.spooled), ("b=2".into(), 1), "no snapshot of the primary's, and nothing of before");
+}
+
+#[test]
+fn an_old_primary_is_never_asked_to_go_on() {
+    for dialect in [Dialect::K1, Dialect::K2] {
+        let mut rig = Rig::old(dialect, Kind::Plain);
+        let mut replica = rig.attach(0, 0, None, 0);
+        rig.cut(0);
+        // It was started anew. Had it been asked for frame 10, it would have kept silent and then given that one, as if the
+        // ten before it were ours.
+        assert_eq!(rig.connect(0), FIVE_WORDS, "{dialect:?}");
+        rig.say(0, "+ACK 0\r\n");
+        rig.say(0, live(10, "SET z 1"));
+        replica.drain(&mut rig);
+        assert_eq!((replica.keys(), rig.hung_up.len()), ("a=1".into(), 1), "{dialect:?}");
+        assert_eq!(rig.connect(0), FIVE_WORDS);
+        rig.say(0, "+ACK 0\r\n");
+        rig.say(0, given(&snapshot(&[("b", "2")]), 11));
+        let mut back = rig.attach(0, 0, None, replica.place().1);
+        back.drain(&mut rig);
+        assert_eq!(back.keys(), "b=2", "{dialect:?}");
+    }
 }
 
 #[test]

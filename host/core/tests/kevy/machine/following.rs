@@ -16,7 +16,7 @@ fn after_a_cut_the_stream_goes_on_at_its_frame() {
         let part = &next[..(at as usize * 3).min(next.len() - 1)];
         rig.say(0, [&frame[..], part].concat());
         rig.cut(0);
-        assert_eq!(rig.connect(0), format!("REPLICATE FROM {G} {} ID sluicegate-0", 11 + at));
+        assert_eq!(rig.connect(0), format!("REPLICATE FROM {G} {} ID sluicegate#0", 11 + at));
         rig.say(0, format!("+ACK {G} {}\r\n", 11 + at));
         rig.wait(2_100);
     }
@@ -100,7 +100,7 @@ fn while_a_snapshot_is_looked_at_nothing_is_read_and_nothing_is_missed() {
     replica.drain(&mut rig);
     assert_eq!(replica.keys(), "a=1 b=2");
     rig.cut(0);
-    assert_eq!(rig.connect(0), "REPLICATE FROM 78 11 ID sluicegate-0");
+    assert_eq!(rig.connect(0), "REPLICATE FROM 78 11 ID sluicegate#0");
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn a_primary_that_falls_silent_is_left_and_asked_again() {
     rig.wait(2_000);
     assert_eq!(rig.hung_up.len(), 1);
     assert!(rig.noted("upstream-lost").unwrap().contains("it says nothing any more"));
-    assert_eq!(rig.connect(0), "REPLICATE FROM 77 10 ID sluicegate-0");
+    assert_eq!(rig.connect(0), "REPLICATE FROM 77 10 ID sluicegate#0");
 }
 
 #[test]

@@ -149,6 +149,7 @@ fn applied(keys: &mut BTreeMap<String, String>, args: &[Vec<u8>]) {
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["SET", key, value] => drop(keys.insert(key.into(), value.into())),
         ["APPEND", key, value] => keys.entry(key.into()).or_default().push_str(value),
+        ["PING"] => {}
         ["FLUSHALL"] => keys.clear(),
         ["DEL", key] => drop(keys.remove(key)),
         ref other => panic!("no story has {other:?}"),

@@ -75,7 +75,7 @@ impl Rig {
     pub(crate) fn old(dialect: Dialect, kind: Kind) -> Self {
         let upstream = Upstream { dialect: Some(dialect), ..Upstream::new("primary", 6004, 1) };
         let mut rig = Self::with(Upstream { timeout_ms: u64::MAX, ..upstream }, vec![(kind, view("all", 1))]);
-        assert_eq!(rig.connect(0), "REPLICATE FROM 0 ID sluicegate-0");
+        assert_eq!(rig.connect(0), "REPLICATE FROM 0 ID sluicegate#0");
         rig.say(0, "+ACK 0\r\n");
         rig.say(0, given(&snapshot(&[("a", "1")]), 10));
         if dialect == Dialect::K2 {
@@ -314,7 +314,7 @@ impl Rig {
 
     /// A shard answers our handshake with a snapshot, behind which frame `next` comes.
     pub(crate) fn seed(&mut self, shard: usize, keys: &[(&str, &str)], next: u64) {
-        assert_eq!(self.connect(shard), format!("REPLICATE FROM 0 0 ID sluicegate-{shard}"));
+        assert_eq!(self.connect(shard), format!("REPLICATE FROM 0 0 ID sluicegate#{shard}"));
         self.say(shard, format!("+ACK {G} 0\r\n"));
         self.say(shard, given(&snapshot(keys), next));
         self.say(shard, format!("+PING {G} {next}\r\n"));

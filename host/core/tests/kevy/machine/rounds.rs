@@ -169,7 +169,7 @@ fn a_link_that_is_cut_does_not_end_a_round() {
     let mut replicas = replicas(&mut rig, 2);
     rig.cut(1);
     rig.say(0, live(10, "SET r:40 40"));
-    assert_eq!(rig.connect(1), "REPLICATE FROM 77 10 ID sluicegate-1");
+    assert_eq!(rig.connect(1), "REPLICATE FROM 77 10 ID sluicegate#1");
     rig.say(1, format!("+ACK {G} 10\r\n"));
     rig.say(1, live(10, "SET r:41 41"));
     assert_eq!(union(&mut rig, &mut replicas), "k1=5 moved:1=1 moved:2=2 moved:3=3 moved:40=40 moved:41=41 moved:4=4");

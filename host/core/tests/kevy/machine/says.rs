@@ -11,7 +11,7 @@ use crate::model::{Entry, Model, blob};
 /// The generation of the primary, where a story has only one.
 pub(crate) const G: u64 = 77;
 /// What the machine says that holds nothing.
-pub(crate) const NOTHING: &str = "REPLICATE FROM 0 0 ID sluicegate-0";
+pub(crate) const NOTHING: &str = "REPLICATE FROM 0 0 ID sluicegate#0";
 
 /// Drops keys in `x:` and fails on `fail`. If it renames, `r:name` is called `moved:name`.
 struct Rules {

@@ -116,7 +116,7 @@ fn weakness_10_an_upstream_link_is_hung_up_and_never_just_closed() {
 fn weakness_12_a_primary_that_says_nothing_about_its_data_is_told_to_the_operator() {
     let upstream = || Upstream { dialect: Some(Dialect::K1), ..Upstream::new("primary", 6004, 1) };
     let mut rig = Rig::with(upstream(), vec![(Kind::Plain, view("all", 1))]);
-    assert_eq!(rig.connect(0), "REPLICATE FROM 0 ID sluicegate-0");
+    assert_eq!(rig.connect(0), "REPLICATE FROM 0 ID sluicegate#0");
     rig.say(0, "+ACK 0\r\n");
     rig.wait(4_000);
     assert_eq!(rig.noted("upstream-unsaid"), None);
