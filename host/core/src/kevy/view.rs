@@ -171,11 +171,10 @@ impl View {
         self.groups.get(group).is_some_and(|group| group.sources.len() > 1)
     }
 
-    /// The groups made of `source` whose present round it ends by beginning anew: those that it was already part of.
+    /// The groups whose present round `source` ends by beginning anew: those that it was already part of. One that halted
+    /// before it came waits for it all the same: to begin again for that would never end.
     pub(super) fn ended_by(&self, source: usize) -> impl Iterator<Item = usize> + '_ {
-        let ended =
-            move |group: &Group| group.has_source(source) && (group.state != State::Waiting || group.is_seeded(source));
-        self.groups.iter().enumerate().filter(move |(_, group)| ended(group)).map(|(index, _)| index)
+        self.groups.iter().enumerate().filter(move |(_, group)| group.is_seeded(source)).map(|(index, _)| index)
     }
 
     /// A new round: every stream of the group gets a new history. Returns the sources that were part of the old round.

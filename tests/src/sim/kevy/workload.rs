@@ -37,7 +37,7 @@ impl Workload {
     }
 
     /// What is written next.
-    pub fn next(&mut self) -> Words {
+    pub fn command(&mut self) -> Words {
         self.written += 1;
         let shard = loop {
             let shard = self.rng.below(self.keys.len());

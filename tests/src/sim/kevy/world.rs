@@ -260,7 +260,7 @@ impl World {
     }
 
     fn write(&mut self) {
-        let command = self.workload.next();
+        let command = self.workload.command();
         self.primary.write(&command);
     }
 

@@ -276,7 +276,9 @@ impl Machine {
         self.next_spool += 1;
         let now = self.now.mono_ms;
         let Some(shard) = self.shards.get_mut(index) else { return };
-        (shard.phase, shard.awaits, shard.fresh, shard.may_rename) = (Phase::Copying(id), false, None, true);
+        (shard.phase, shard.awaits, shard.fresh) = (Phase::Copying(id), false, None);
+        // One that names no generation in its handshake has said it before or says it now.
+        shard.may_rename = shard.dialect != Some(Dialect::K2);
         (shard.received, shard.unwritten, shard.started) = (0, 0, now);
         self.stats.upstream_full_syncs += 1;
         self.outputs.push_back(Output::SpoolOpen(id, Format::Kevy));
