@@ -54,9 +54,12 @@ fn found_everywhere(version: Version, cluster: bool) -> Result<()> {
         .view_of("four", &[], 4);
     let proxy = Proxy::start(config)?;
     let mut replicas = Vec::new();
-    for (name, shards, view) in
-        [("all", 2, View::IDENTITY), ("members", 2, View::MEMBERS), ("three", 3, View::MEMBERS), ("four", 4, View::IDENTITY)]
-    {
+    for (name, shards, view) in [
+        ("all", 2, View::IDENTITY),
+        ("members", 2, View::MEMBERS),
+        ("three", 3, View::MEMBERS),
+        ("four", 4, View::IDENTITY),
+    ] {
         replicas.push((name, start(shards, Some(proxy.addr(name).port()))?, view));
     }
     for round in 1..3 {

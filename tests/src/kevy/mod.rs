@@ -234,7 +234,7 @@ impl KevyServer {
         mut condition: impl FnMut(&mut Client) -> Result<bool>,
     ) -> Result<()> {
         let mut client = self.client()?;
-        wait_for(what, patience, || condition(&mut client))
+        wait_for(what, patience, || Ok(unless_loading(condition(&mut client))? == Some(true)))
             .with_context(|| format!("log of {:?}:\n{}", self.version, self.tail()))
     }
 
@@ -325,5 +325,13 @@ impl KevyServer {
         let log = self.log();
         let lines: Vec<_> = log.lines().collect();
         lines[lines.len().saturating_sub(15)..].join("\n")
+    }
+}
+
+/// `None` while a server takes a snapshot: from 4.0 on it refuses to say anything then.
+fn unless_loading<T>(answer: Result<T>) -> Result<Option<T>> {
+    match answer {
+        Err(error) if format!("{error:#}").contains("\"LOADING ") => Ok(None),
+        answer => answer.map(Some),
     }
 }
