@@ -119,7 +119,7 @@ fn the_small_replica_is_taken_for_one_by_real_primaries() -> Result<()> {
         if version.has_heartbeats() {
             link.read_until(PATIENCE, |link| link.pings > 0).with_context(told)?;
         }
-        ensure!(version.names_generations() == !link.snapshots.is_empty(), "{version:?}: {:?}", link.snapshots);
+        ensure!(version.names_generations() != link.snapshots.is_empty(), "{version:?}: {:?}", link.snapshots);
         ensure!(version.names_generations() == (link.generation != 0), "{version:?}: {}", link.generation);
         link.hang_up()?;
     }

@@ -44,7 +44,7 @@ fn survives(version: Version, seed: u64) -> Result<()> {
         ensure!(proxy.terminate()? == 0, "end {end} is not clean\n{}", proxy.context());
         ensure!(primary.is_alive()?, "the primary died of end {end}, {seen} full syncs\n{}", proxy.context());
     }
-    drop(writer.stop()?);
+    writer.stop()?;
     ensure!(primary.is_alive()?, "the primary died: {}", primary.log());
     proxy.start_again()?;
     let replica = KevyServer::replica(version, 2, proxy.addr("members").port())?;
