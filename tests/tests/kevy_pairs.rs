@@ -75,13 +75,14 @@ impl Stage {
         Ok(())
     }
 
-    /// Cuts the links to the primary, or those to the replicas, in many ways while the primary is written to.
-    fn cut_links(&mut self, which: Which, writer: &Writer<Workload>) -> Result<()> {
+    /// Cuts links in many ways, while the primary is written to.
+    fn cut_links(&mut self, which: Which, rounds: u64, writer: &Writer<Workload>) -> Result<()> {
         let taps: Vec<&Tap> = match which {
             Which::Upstream => self.upstream.iter().collect(),
             Which::Replicas => self.all.taps.iter().chain(&self.members.taps).collect(),
+            Which::All => self.upstream.iter().chain(&self.all.taps).chain(&self.members.taps).collect(),
         };
-        for round in 0..CUTS_PER_LINK {
+        for round in 0..rounds {
             let mut wanted = Vec::new();
             for tap in &taps {
                 wanted.push(tap.accepted() + 1);
@@ -115,6 +116,7 @@ impl Stage {
 enum Which {
     Upstream,
     Replicas,
+    All,
 }
 
 fn pair(version: Version, seed: u64) -> Result<()> {
@@ -134,20 +136,21 @@ fn pair(version: Version, seed: u64) -> Result<()> {
 
     let (starts, snapshots) = (stage.proxy.events("full-sync-start"), stage.proxy.events("snapshot-sent"));
     let writer = workload.in_background(stage.primary.addr(), 4_000);
-    stage.cut_links(Which::Replicas, &writer)?;
+    stage.cut_links(Which::Replicas, CUTS_PER_LINK, &writer)?;
     let mut workload = writer.stop()?;
     stage.check("cuts of the links to replicas")?;
     let sent = stage.proxy.events("snapshot-sent") - snapshots;
     ensure!(sent == 0, "cut links made {sent} snapshots for replicas\n{}", stage.proxy.context());
 
     let writer = workload.in_background(stage.primary.addr(), 4_000);
-    stage.cut_links(Which::Upstream, &writer)?;
+    stage.cut_links(Which::Upstream, CUTS_PER_LINK, &writer)?;
+    stage.cut_links(Which::All, 6, &writer)?;
     workload = writer.stop()?;
     if version == Version::V119 {
         stage.all.restart_replica()?;
         stage.members.restart_replica()?;
     }
-    stage.check("cuts of the links to the primary")?;
+    stage.check("cuts of the links to the primary, and of all links at once")?;
     let full_syncs = stage.proxy.events("full-sync-start") - starts;
     if version.names_generations() {
         ensure!(full_syncs == 0, "cut links made {full_syncs} full syncs\n{}", stage.proxy.context());
@@ -173,6 +176,23 @@ fn pair(version: Version, seed: u64) -> Result<()> {
         stage.primary.client()?.run("FLUSHALL")?;
         workload.write(&mut stage.primary.client()?, 1_000)?;
         stage.check("FLUSHALL and new writes")?;
+
+        // What was last saved, or nothing: older than what the views have.
+        stage.primary.kill9()?;
+        stage.primary.start_again()?;
+        workload.write(&mut stage.primary.client()?, 1_000)?;
+        stage.check("a restart of the primary that lost its last writes")?;
+    }
+    if version.names_generations() {
+        let writer = workload.in_background(stage.primary.addr(), 4_000);
+        stage.proxy.kill9()?;
+        stage.proxy.start_again()?;
+        writer.stop()?;
+        stage.check("the sudden end of the proxy")?;
+    } else {
+        eprintln!(
+            "  left out: the sudden end of the proxy (the system resets its links, which ends primaries up to 3.18)"
+        );
     }
     ensure!(stage.primary.is_alive()?, "the primary died: {}", stage.primary.log());
     ensure!(stage.proxy.terminate()? == 0, "a clean end\n{}", stage.proxy.context());
