@@ -35,6 +35,7 @@ pub mod projection;
 pub mod rdb;
 pub mod replica;
 pub mod resp;
+pub mod rewrite;
 pub mod rope;
 pub mod settings;
 pub mod snapshot;

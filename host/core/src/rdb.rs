@@ -21,10 +21,11 @@ mod versions;
 mod walker;
 pub mod write;
 
+pub use crate::rewrite::HELD_BYTES;
 pub use crc::Crc64;
 pub use error::{Defect, RdbError};
 pub use intake::{Intake, Summary};
-pub use rewriter::{HELD_BYTES, Head, RewriteError, RewriteStats, Rewriter};
+pub use rewriter::{Head, RewriteError, RewriteStats, Rewriter};
 pub use versions::{Family, ServerVersion, can_load};
 pub use walker::{Part, Sink, Walker};
 

@@ -7,15 +7,10 @@ use super::crc::Crc64;
 use super::error::{Defect, RdbError};
 use super::functions::library_name;
 use super::{Part, Sink, Walker, code, write};
-use crate::pipeline::{Answers, BATCH_KEY_BYTES, FRAME_COMMANDS, Fate, FrameBatch, KeyBatch, Pipeline, PluginFault};
+use crate::pipeline::{Answers, BATCH_KEY_BYTES, FRAME_COMMANDS, Fate, FrameBatch, KeyBatch, Pipeline};
+use crate::rewrite::{HELD_BYTES, unanswered};
 use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
-
-/// Bytes of entries that are held while their batch fills. Only a key's name can take more for a moment
-/// (up to [`KEY_BYTES_MAX`](super::KEY_BYTES_MAX)), never a value.
-pub const HELD_BYTES: usize = 256 * 1024;
 
 /// What a library is called in a batch of frames.
 const FUNCTION: u16 = 2;
@@ -51,37 +46,12 @@ pub struct RewriteStats {
     pub bytes_out: u64,
 }
 
-/// Why a view's snapshot cannot be made. What was written of it is worthless.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RewriteError {
-    /// The upstream's snapshot is broken.
-    Snapshot(RdbError),
-    /// A plugin failed; its view has to halt.
-    Plugin(PluginFault),
-}
-
-impl fmt::Display for RewriteError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Snapshot(error) => error.fmt(f),
-            Self::Plugin(fault) => {
-                write!(f, "plugin {} failed on a snapshot, so the view halts: {}", fault.plugin, fault.what)
-            }
-        }
-    }
-}
-
-impl core::error::Error for RewriteError {}
+/// Why a view's snapshot cannot be made.
+pub type RewriteError = crate::rewrite::RewriteError<RdbError>;
 
 impl From<RdbError> for RewriteError {
     fn from(error: RdbError) -> Self {
         Self::Snapshot(error)
-    }
-}
-
-impl From<PluginFault> for RewriteError {
-    fn from(fault: PluginFault) -> Self {
-        Self::Plugin(fault)
     }
 }
 
@@ -397,11 +367,4 @@ impl Pass<'_> {
         out.extend_from_slice(held.get(settled..).unwrap_or_default());
         last_kept
     }
-}
-
-/// The pipeline gave back another number of answers than it was asked for.
-#[cold]
-pub(crate) fn unanswered(asked: usize, answered: usize) -> PluginFault {
-    let what = format!("{answered} answers came for {asked} questions");
-    PluginFault { plugin: String::from("(pipeline)"), what }
 }

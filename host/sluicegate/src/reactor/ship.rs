@@ -15,6 +15,7 @@ use bytes::Bytes;
 use sluicegate_core::contract::{Cargo, Drive, Input, LinkId, Now, ShipOrder};
 use sluicegate_core::fault::{Fault, Party};
 use sluicegate_core::pipeline::{KeepAll, Pipeline};
+use sluicegate_core::rewrite::RewriteError;
 
 use super::spool::Kind;
 use super::{Reports, spool};
@@ -192,7 +193,11 @@ fn each_piece(mut file: impl Read, mut give: impl FnMut(&[u8]) -> Result<(), Sto
     }
 }
 
-/// It was verified when it came: what is broken now broke on our disk.
-fn damaged(error: &impl std::fmt::Display) -> Stop {
-    own(format!("the spooled snapshot is damaged: {error}"))
+/// Why a spooled snapshot cannot be rewritten.
+fn broken<E: std::fmt::Display>(error: RewriteError<E>) -> Stop {
+    match error {
+        RewriteError::Plugin(fault) => Stop::Fault(fault.into()),
+        // It was verified when it came: what is broken now broke on our disk.
+        RewriteError::Snapshot(error) => own(format!("the spooled snapshot is damaged: {error}")),
+    }
 }

@@ -7,11 +7,9 @@
 use super::error::SnapshotError;
 use super::{Part, Record, Sink, Walker, write_end, write_head};
 use crate::kevy::route::Share;
-use crate::pipeline::{Answers, BATCH_KEY_BYTES, Fate, KeyBatch, Pipeline, PluginFault};
-use crate::rdb::HELD_BYTES;
-use crate::rdb::rewriter::unanswered;
+use crate::pipeline::{Answers, BATCH_KEY_BYTES, Fate, KeyBatch, Pipeline};
+use crate::rewrite::{HELD_BYTES, unanswered};
 use alloc::vec::Vec;
-use core::fmt;
 
 /// How much of a snapshot is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -43,37 +41,12 @@ pub struct RewriteStats {
     pub bytes_out: u64,
 }
 
-/// Why a view's snapshot cannot be made. What was written of it is worthless.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RewriteError {
-    /// The upstream's snapshot is broken.
-    Snapshot(SnapshotError),
-    /// A plugin failed; its view has to halt.
-    Plugin(PluginFault),
-}
-
-impl fmt::Display for RewriteError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Snapshot(error) => error.fmt(f),
-            Self::Plugin(fault) => {
-                write!(f, "plugin {} failed on a snapshot, so the view halts: {}", fault.plugin, fault.what)
-            }
-        }
-    }
-}
-
-impl core::error::Error for RewriteError {}
+/// Why a view's snapshot cannot be made.
+pub type RewriteError = crate::rewrite::RewriteError<SnapshotError>;
 
 impl From<SnapshotError> for RewriteError {
     fn from(error: SnapshotError) -> Self {
         Self::Snapshot(error)
-    }
-}
-
-impl From<PluginFault> for RewriteError {
-    fn from(fault: PluginFault) -> Self {
-        Self::Plugin(fault)
     }
 }
 

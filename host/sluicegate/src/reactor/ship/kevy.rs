@@ -3,10 +3,10 @@
 use std::fs::File;
 
 use sluicegate_core::kevy::route::Share;
-use sluicegate_core::kevy::snapshot::{Extent, RewriteError, RewriteStats, Rewriter, write_end, write_head};
+use sluicegate_core::kevy::snapshot::{Extent, RewriteStats, Rewriter, write_end, write_head};
 use sluicegate_core::pipeline::Pipeline;
 
-use super::{Hold, Load, PIECE_BYTES, Stop, damaged, each_piece};
+use super::{Hold, Load, PIECE_BYTES, Stop, broken, each_piece};
 
 /// Makes a snapshot of this version of the spooled ones: of all keys, or of those that lie in `share`.
 pub(super) fn make(
@@ -77,11 +77,4 @@ fn rewrite(
     let stats = rewriter.finish(pipeline, &mut made).map_err(broken)?;
     give(made)?;
     Ok(stats)
-}
-
-fn broken(error: RewriteError) -> Stop {
-    match error {
-        RewriteError::Plugin(fault) => Stop::Fault(fault.into()),
-        RewriteError::Snapshot(error) => damaged(&error),
-    }
 }

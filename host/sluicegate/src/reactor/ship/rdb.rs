@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use sluicegate_core::contract::{LinkId, ShipFraming};
 use sluicegate_core::pipeline::Pipeline;
-use sluicegate_core::rdb::{Head, RewriteError, Rewriter};
+use sluicegate_core::rdb::{Head, Rewriter};
 
-use super::{Hold, Load, PIECE_BYTES, Stop, damaged, each_piece, own};
+use super::{Hold, Load, PIECE_BYTES, Stop, broken, each_piece, own};
 use crate::reactor::spool;
 
 /// How a snapshot goes out, and where it may lie until then.
@@ -89,11 +89,4 @@ fn rewrite(
         "snapshot rewritten"
     );
     Ok(())
-}
-
-fn broken(error: RewriteError) -> Stop {
-    match error {
-        RewriteError::Plugin(fault) => Stop::Fault(fault.into()),
-        RewriteError::Snapshot(error) => damaged(&error),
-    }
 }
