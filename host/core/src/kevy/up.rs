@@ -68,8 +68,7 @@ pub(super) struct Shard {
     pub(super) heard: u64,
     /// Since when the primary speaks of frames that it does not send.
     pub(super) owed_since: Option<u64>,
-    /// Snapshot bytes received, those that are not on disk yet, and when it began.
-    pub(super) received: u64,
+    /// Snapshot bytes that are not on disk yet, and when the snapshot began.
     pub(super) unwritten: usize,
     pub(super) started: u64,
     /// When the link came up.
@@ -96,7 +95,6 @@ impl Shard {
             may_rename: false,
             heard: 0,
             owed_since: None,
-            received: 0,
             unwritten: 0,
             started: 0,
             greeted: 0,

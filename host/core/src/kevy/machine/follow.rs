@@ -139,7 +139,6 @@ impl Machine {
             Event::SnapshotBegin => self.snapshot_begins(index),
             Event::Snapshot(bytes) => {
                 if let Phase::Copying(id) = shard.phase {
-                    shard.received += bytes.len() as u64;
                     shard.unwritten += bytes.len();
                     self.outputs.push_back(Output::SpoolWrite(id, bytes));
                 }
@@ -279,7 +278,7 @@ impl Machine {
         (shard.phase, shard.awaits, shard.fresh) = (Phase::Copying(id), false, None);
         // One that names no generation in its handshake has said it before or says it now.
         shard.may_rename = shard.dialect != Some(Dialect::K2);
-        (shard.received, shard.unwritten, shard.started) = (0, 0, now);
+        (shard.unwritten, shard.started) = (0, now);
         self.stats.upstream_full_syncs += 1;
         self.outputs.push_back(Output::SpoolOpen(id, Format::Kevy));
         let text = format!("full sync of {} begins", self.upstream_name(index));
