@@ -14,6 +14,7 @@ pub mod rdb;
 pub mod replay;
 pub mod replica;
 pub mod rng;
+pub mod seeds;
 pub mod shell;
 pub mod story;
 pub mod truth;
@@ -21,9 +22,8 @@ pub mod wire;
 pub mod workload;
 mod world;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 pub use plant::Kind;
+pub use seeds::Failure;
 pub use world::World;
 
 /// How a world is run.
@@ -64,37 +64,11 @@ pub struct Report {
     pub fingerprint: u64,
 }
 
-/// What went wrong in a world.
-#[derive(Debug, Clone)]
-pub struct Failure {
-    /// The seed that leads there.
-    pub seed: u64,
-    /// What a checker saw.
-    pub what: String,
-    /// The last events before it.
-    pub story: String,
-}
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "seed {}: {}\nthe last events:\n{}\nreplay: SEED={} cargo test -p sluicegate-tests --test sim -- --nocapture one_world",
-            self.seed, self.what, self.story, self.seed
-        )
-    }
-}
-
 /// Runs the world of `seed` to its end.
 pub fn run(seed: u64, options: Options) -> Result<Report, Failure> {
     let mut world = World::new(seed, options);
-    // A panic of the proxy is a finding like any other.
-    let lived = catch_unwind(AssertUnwindSafe(|| world.live())).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        Err(format!("panic: {}", text.or(panic.downcast_ref::<&str>().map(|text| (*text).into())).unwrap_or_default()))
-    });
-    match lived {
+    match seeds::outcome(|| world.live()) {
         Ok(()) => Ok(world.report()),
-        Err(what) => Err(Failure { seed, what, story: world.story.last_words() }),
+        Err(what) => Err(seeds::failure("sim", seed, what, &world.story)),
     }
 }

@@ -1,53 +1,13 @@
 //! Simulated worlds around a kevy primary: every seed is another one. `SEED=n` tells the story of one world, `SEEDS=n` runs
 //! more of them.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
-
-use sluicegate_tests::sim::kevy::{self as sim, Failure, Kind, Options, Report};
-
-/// Worlds in an ordinary run.
-const SEEDS: u64 = 500;
-/// Threads; each world has only one.
-const THREADS: u64 = 2;
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
+use sluicegate_tests::sim::kevy::{self as sim, Kind, Options, Report};
+use sluicegate_tests::sim::seeds::{self, number};
 
 #[test]
 fn every_world_keeps_the_promise() {
-    if number("SEED").is_some() {
-        return println!("SEED is set: only that world is run (one_world)");
-    }
-    let seeds = number("SEEDS").unwrap_or(SEEDS);
-    let (next, failures, reports) = (AtomicU64::new(0), Mutex::new(Vec::<Failure>::new()), Mutex::new(Vec::new()));
-    let began = Instant::now();
-    std::thread::scope(|scope| {
-        for _ in 0..THREADS {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds || failures.lock().unwrap().len() >= 5 {
-                        return;
-                    }
-                    match sim::run(seed, Options::default()) {
-                        Ok(report) => reports.lock().unwrap().push(report),
-                        Err(failure) => failures.lock().unwrap().push(failure),
-                    }
-                }
-            });
-        }
-    });
-    let reports = reports.into_inner().unwrap();
-    println!("{} in {:.1} s", summary(&reports), began.elapsed().as_secs_f32());
-    let mut failures = failures.into_inner().unwrap();
-    failures.sort_by_key(|failure| failure.seed);
-    for failure in &failures {
-        println!("seed {}: {}", failure.seed, failure.what);
-    }
-    assert!(failures.is_empty(), "{} worlds failed; the first:\n{}", failures.len(), failures[0]);
+    let run = |seed| sim::run(seed, Options::default());
+    let Some((seeds, reports)) = seeds::run_all(run, summary) else { return };
     let sum = |count: fn(&Report) -> u64| reports.iter().map(count).sum::<u64>();
     // A world in which nothing happens proves nothing.
     assert!(sum(|r| r.compared) > 100 * seeds && sum(|r| r.faults) > seeds && sum(|r| r.loaded) > seeds);
