@@ -27,7 +27,7 @@ impl Projection {
             return self.identically(turn, frame, id, class);
         }
         match class {
-            Class::Single | Class::Subset | Class::Pairs | Class::Cross | Class::CrossDatabase => {
+            Class::Single | Class::Subset | Class::Pairs | Class::Cross(_) | Class::CrossDatabase(_) => {
                 self.places_of(turn.frames, frame)?;
                 let first = *key;
                 *key += self.places.len();
@@ -52,7 +52,7 @@ impl Projection {
                 _ => Err(self.mixed(turn, frame, id, first, "its relative expiry belongs to several keys")),
             };
         }
-        if class == Class::CrossDatabase {
+        if let Class::CrossDatabase(_) = class {
             return self.other_database(turn, frame, id, first);
         }
         let kept = (0..self.places.len()).filter(|i| self.answers.get(first + i) != Fate::Drop).count();
