@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use super::Machine;
 use super::follow::held_back_from;
 use crate::contract::{Level, LinkId, Output};
-use crate::fault::{Fault, Party};
+use crate::fault::Fault;
 use crate::fetch::{Answer, Fetched, Fetcher, Phase, Value, Wanted};
 use crate::outbox::Outbox;
 use crate::settings::Settings;
@@ -170,7 +170,7 @@ impl Machine {
             }
             self.view_halted(index, fault);
         }
-        if self.repair.fetcher.must_close() {
+        if self.repair.fetcher.phase() == Phase::Spent {
             self.close_values_link();
             self.values_lost("closed");
         }

@@ -1,8 +1,8 @@
 //! What a view holds back while the value of one of its keys is still to come.
 //!
 //! A *unit* is a frame, or a whole transaction, that touches such a key. From a key's first unit to its last one the replica
-//! must not be seen by anyone: these bytes go out as one transaction, which ends with the key's value. Where the spans of
-//! several keys overlap they are one; where they do not, each is by itself.
+//! must not be seen by anyone: these bytes go out in one transaction, in which the key's value stands behind its last unit.
+//! Where the spans of several keys overlap their transaction is one; where they do not, each is by itself.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -98,8 +98,14 @@ impl Tape {
             if !alone {
                 out.write(MULTI);
             }
-            cutter.copy_bare(last.end, &mut self.transactions, out);
-            give(restored.by_ref().take(group.keys), last.db, out);
+            let mut keys: Vec<Restored> = restored.by_ref().take(group.keys).collect();
+            keys.sort_by_key(|key| key.last);
+            // Each value at its own place: behind it the key may have been changed again.
+            for keys in keys.chunk_by_mut(|one, other| one.last == other.last) {
+                let place = self.unit(keys.first().map_or(group.last, |key| key.last));
+                cutter.copy_bare(place.end, &mut self.transactions, out);
+                give(keys, place.db, out);
+            }
             if !alone {
                 out.write(EXEC);
             }
@@ -154,14 +160,14 @@ impl Tape {
 }
 
 /// Writes the values of keys, and selects afterwards what was selected before.
-fn give(restored: impl Iterator<Item = Restored>, db: Option<u32>, out: &mut Rope) {
+fn give(keys: &mut [Restored], db: Option<u32>, out: &mut Rope) {
     let mut selected = db;
-    for key in restored {
+    for key in keys {
         if selected != Some(key.db) {
             select(key.db, out);
             selected = Some(key.db);
         }
-        key.command.into_iter().for_each(|piece| out.write_shared(piece));
+        key.command.drain(..).for_each(|piece| out.write_shared(piece));
     }
     if let Some(db) = db.filter(|&db| selected != Some(db)) {
         select(db, out);

@@ -60,6 +60,11 @@ impl View {
         self.own.as_ref().map_or((0, 0), |own| (own.projection.tainted(), own.held_bytes()))
     }
 
+    /// How long the view has waited for values in this segment. Milliseconds.
+    pub fn repair_wait_ms(&self) -> u64 {
+        self.own.as_ref().map_or(0, |own| own.waited_ms)
+    }
+
     /// So many milliseconds have passed with the primary there. An error: output was held back for too long.
     pub fn waits(&mut self, ms: u64) -> Result<(), Fault> {
         let most = self.settings.repair.window_ms_max;
