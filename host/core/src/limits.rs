@@ -27,6 +27,9 @@ pub const REPAIR_WINDOW_MS_MAX: u64 = 30_000;
 pub const REPAIR_KEYS_MAX: usize = 10_000;
 /// Default of `limits.repair_value`: the largest value that is fetched from the primary. Bytes, as DUMP gives it.
 pub const REPAIR_VALUE_BYTES_MAX: usize = 64 * MIB;
+/// Silence after which the connection for single values counts as dead while it is asked, if `upstream.timeout` is not shorter.
+/// Milliseconds.
+pub const FETCH_TIMEOUT_MS: u64 = 5_000;
 /// Default of `upstream.timeout`: silence after which a link counts as dead, as `repl-timeout`. Milliseconds.
 pub const LINK_TIMEOUT_MS: u64 = 60_000;
 /// The whole handshake of a replica, from accept to PSYNC. Milliseconds.
@@ -65,6 +68,7 @@ const _: () = {
         "a stalled replica's output is smaller than what it may come back for"
     );
     assert!(PUMP_BYTES_MAX * 4 <= BACKLOG_BYTES_MIN, "even the smallest backlog outlives a few turns of the pump");
+    assert!(FETCH_TIMEOUT_MS * 3 < REPAIR_WINDOW_MS_MAX, "a dead connection is noticed while there is time for others");
     assert!(REPAIR_WINDOW_MS_MAX < LINK_TIMEOUT_MS, "replicas hear of a view that waits before they give it up");
     assert!(BACKOFF_MIN_MS < BACKOFF_MAX_MS);
     assert!(ACK_EVERY_MS * 10 < LINK_TIMEOUT_MS, "several acknowledgements may be lost before a link counts as dead");

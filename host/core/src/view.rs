@@ -22,7 +22,7 @@ use crate::pipeline::Pipeline;
 use crate::position::{Asked, History, ReplId};
 use crate::projection::{Bounds, Counts, Projection};
 use crate::rope::Rope;
-use crate::settings::ViewSettings;
+use crate::settings::{CrossKey, ViewSettings};
 use window::Window;
 
 /// Checkpoints of the ledger are this many bytes of the view apart, at least.
@@ -164,7 +164,8 @@ impl View {
 
     /// Whether the view may differ from the truth, by the operator's leave.
     pub fn is_inexact(&self) -> bool {
-        self.pipeline.as_ref().is_some_and(|pipeline| pipeline.traits().inexact)
+        let drops = self.settings.cross_key == CrossKey::Drop;
+        self.pipeline.as_ref().is_some_and(|pipeline| drops || pipeline.traits().inexact)
     }
 
     /// How much passed since the start.

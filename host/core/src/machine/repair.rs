@@ -8,6 +8,7 @@ use super::follow::held_back_from;
 use crate::contract::{Level, LinkId, Output};
 use crate::fault::Fault;
 use crate::fetch::{Answer, Fetched, Fetcher, Phase, Value, Wanted};
+use crate::limits;
 use crate::outbox::Outbox;
 use crate::settings::Settings;
 use crate::upstream;
@@ -35,8 +36,10 @@ impl Repair {
     pub(super) fn new(settings: &Settings) -> Self {
         let value = settings.views.iter().map(|view| view.repair.value_bytes_max).max().unwrap_or(0);
         let order = settings.views.iter().map(|view| view.repair.window_bytes_max).max().unwrap_or(0);
+        let mut upstream = settings.upstream.clone();
+        upstream.timeout_ms = upstream.timeout_ms.min(limits::FETCH_TIMEOUT_MS);
         Self {
-            fetcher: Fetcher::new(settings.upstream.clone(), value, order.max(value)),
+            fetcher: Fetcher::new(upstream, value, order.max(value)),
             link: None,
             out: Outbox::default(),
             orders: Vec::new(),
