@@ -13,7 +13,7 @@ use crate::limits;
 use crate::position::ReplId;
 use crate::projection::printable;
 use crate::resp::decimal;
-use crate::resp::reply::{Bounds, Builder, Item, Reply, ReplyError, Scanner};
+use crate::resp::reply::{Bounds, Builder, Item, Measure, Reply, ReplyError, Scanner};
 
 /// How an answer ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -97,7 +97,7 @@ impl Reading {
             let reply = match self.builder.add(item, &self.bounds(ask)) {
                 Ok(Some(reply)) => reply,
                 Ok(None) => continue,
-                Err(ReplyError::TooLarge { claimed, .. }) if let Some(Ask::Dump(key)) = ask => {
+                Err(ReplyError::TooLarge { what: Measure::Bulk, claimed, .. }) if let Some(Ask::Dump(key)) = ask => {
                     return Ok(Some(Outcome::TooLarge { key, bytes: claimed }));
                 }
                 Err(error) => return Err(error.into()),

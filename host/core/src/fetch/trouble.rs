@@ -27,20 +27,22 @@ impl Trouble {
         }
         // EXEC's own error names its cause behind this.
         let text = text.strip_prefix(b"EXECABORT Transaction discarded because of: ").unwrap_or(text);
-        Self::Error { ask, text: String::from_utf8_lossy(text).into_owned() }
+        // Quotes stay as they are, unlike what would act on a terminal.
+        let text = String::from_utf8_lossy(text).replace(char::is_control, "?");
+        Self::Error { ask, text }
     }
 
     /// The answer that follows. `user`: whom the ACL has to permit it.
     pub(super) fn answer(&self, wanted: &[Wanted], user: &str) -> Answer {
         let (ask, text) = match self {
-            // A primary that is new enough for one key and too old for the next.
+            // The fetcher asks such a primary in another way, and does not come here with it.
             Self::NoExpireTime => (&None, "ERR unknown command 'PEXPIRETIME'"),
             Self::Replica => {
                 return Answer::NotNow(String::from("the primary is a replica of another one at the moment"));
             }
             Self::Error { ask, text } => (ask, text.as_str()),
         };
-        let said = format!("the primary answers {} with {}", asked(*ask, wanted), text.escape_debug());
+        let said = format!("the primary answers {} with {text}", asked(*ask, wanted));
         match text.split(' ').next().unwrap_or_default() {
             word if is_passing(word) => Answer::NotNow(said),
             "NOPERM" => Answer::Refused(Fault::new(Party::Operator, format!("{said}; {}", permission(user)))),
@@ -55,7 +57,7 @@ impl Trouble {
 
 /// Errors of a state that passes: the first word of the error.
 ///
-/// OOM: a Redis older than 8 queues no command, not even one that reads, while it is above `maxmemory`. MOVED and ASK: the
+/// OOM: Redis 6.2 and 7.0 queue no command, not even one that reads, while they are above `maxmemory`. MOVED and ASK: the
 /// slot of a key is on its way to another primary, and the stream will say so.
 fn is_passing(word: &str) -> bool {
     ["LOADING", "BUSY", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN", "MOVED", "ASK", "OOM"].contains(&word)

@@ -50,15 +50,39 @@ pub struct Bounds {
     pub bytes: usize,
 }
 
+/// What of a reply has a bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// [`Bounds::depth`]
+    Depth,
+    /// [`Bounds::values`]
+    Values,
+    /// [`Bounds::bulk_bytes`]
+    Bulk,
+    /// [`Bounds::bytes`]
+    Bytes,
+}
+
+impl fmt::Display for Measure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Depth => "arrays within each other",
+            Self::Values => "members of arrays",
+            Self::Bulk => "bytes of one bulk",
+            Self::Bytes => "bytes in all",
+        })
+    }
+}
+
 /// Why a reply is not read on. The link cannot be used any more: where the next reply begins is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplyError {
     /// This is not RESP2.
     Malformed(&'static str),
-    /// More was announced than is taken: of what, how much (bytes, or members), and the bound.
+    /// More was announced than is taken.
     TooLarge {
         /// What is too large.
-        what: &'static str,
+        what: Measure,
         /// What was announced.
         claimed: u64,
         /// The bound that it exceeds.
@@ -71,7 +95,7 @@ impl fmt::Display for ReplyError {
         match self {
             Self::Malformed(what) => write!(f, "the primary's reply is not RESP: {what}"),
             Self::TooLarge { what, claimed, bound } => {
-                write!(f, "the primary announces {what} of {claimed} in a reply, where at most {bound} are taken")
+                write!(f, "the primary announces a reply with {claimed} {what}, of which at most {bound} are taken")
             }
         }
     }
@@ -242,7 +266,7 @@ impl Builder {
             Item::Null => Ok(self.close(Reply::Null)),
             Item::Array(count) => self.array(count, bounds),
             Item::Bulk(length) => {
-                within("a bulk", length, bounds.bulk_bytes)?;
+                within(Measure::Bulk, length, bounds.bulk_bytes)?;
                 self.length = self.announce(length, bounds)?;
                 Ok(None)
             }
@@ -260,14 +284,14 @@ impl Builder {
 
     /// Counts announced bytes.
     fn announce(&mut self, length: u64, bounds: &Bounds) -> Result<usize, ReplyError> {
-        let length = within("bytes", length, bounds.bytes.saturating_sub(self.bytes))?;
+        let length = within(Measure::Bytes, length, bounds.bytes.saturating_sub(self.bytes))?;
         self.bytes += length;
         Ok(length)
     }
 
     fn array(&mut self, count: u64, bounds: &Bounds) -> Result<Option<Reply>, ReplyError> {
-        within("arrays within each other", self.open.len() as u64 + 1, bounds.depth)?;
-        let count = within("an array", count, bounds.values.saturating_sub(self.values))?;
+        within(Measure::Depth, self.open.len() as u64 + 1, bounds.depth)?;
+        let count = within(Measure::Values, count, bounds.values.saturating_sub(self.values))?;
         self.values += count;
         if count == 0 {
             return Ok(self.close(Reply::Array(Vec::new())));
@@ -301,7 +325,7 @@ impl Builder {
     }
 }
 
-fn within(what: &'static str, claimed: u64, bound: usize) -> Result<usize, ReplyError> {
+fn within(what: Measure, claimed: u64, bound: usize) -> Result<usize, ReplyError> {
     match usize::try_from(claimed) {
         Ok(fits) if fits <= bound => Ok(fits),
         _ => Err(ReplyError::TooLarge { what, claimed, bound }),
