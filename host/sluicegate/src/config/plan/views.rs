@@ -104,7 +104,8 @@ fn repair(view: &View, settings: &mut ViewSettings, checks: &mut Checks) {
     let drops = view.cross_key.as_ref().filter(|_| settings.cross_key == settings::CrossKey::Drop);
     if let Some(drops) = drops.filter(|_| settings.exact) {
         let name = view.name.get_ref();
-        let message = format!("with this view `{name}` may differ from its primary: set `exact = false`, or use \"repair\"");
+        let message =
+            format!("with this view `{name}` may differ from its primary: set `exact = false`, or use \"repair\"");
         checks.error(drops, message);
     }
     let (limits, bounds) = (&view.limits, &mut settings.repair);
