@@ -223,23 +223,24 @@ impl Rig {
         }
         let mut pipeline = self.kinds[order.view].pipeline().unwrap_or_else(|| Box::new(KeepAll));
         let mut out = Vec::new();
-        let extent = match share {
-            None if files.len() == 1 => Extent::Whole,
-            _ => Extent::Records,
+        let mut rewrite = |extent, out: &mut Vec<u8>| -> Result<(), Fault> {
+            for file in &files {
+                assert!(file[8] <= *version, "a head says the latest version of what follows it");
+                let mut rewriter = Rewriter::new(extent, *share);
+                let rewritten = rewriter.push(file, &mut *pipeline, out);
+                let rewritten = rewritten.and_then(|()| rewriter.finish(&mut *pipeline, out));
+                rewritten.map_err(|error| Fault::new(Party::Plugin, error.to_string()))?;
+            }
+            Ok(())
         };
-        if extent == Extent::Records {
-            write_head(&mut out, *version);
+        if share.is_none() && files.len() == 1 {
+            rewrite(Extent::Whole, &mut out)?;
+            return Ok(out);
         }
-        for file in files {
-            assert_eq!(file[8], *version, "the records of one snapshot have one version");
-            let mut rewriter = Rewriter::new(extent, *share);
-            let rewritten = rewriter.push(file, &mut *pipeline, &mut out);
-            let rewritten = rewritten.and_then(|()| rewriter.finish(&mut *pipeline, &mut out));
-            rewritten.map_err(|error| Fault::new(Party::Plugin, error.to_string()))?;
-        }
-        if extent == Extent::Records {
-            write_end(&mut out);
-        }
+        write_head(&mut out, *version);
+        rewrite(Extent::Records, &mut out)?;
+        write_end(&mut out);
+        rewrite(Extent::Trailer, &mut out)?;
         Ok(out)
     }
 
