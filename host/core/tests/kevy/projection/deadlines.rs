@@ -96,7 +96,7 @@ fn a_frame_with_more_words_than_servers_take_is_not_taken_apart() {
         for verb in ["SET", "HEXPIRE"] {
             let options = ["EX", "5"].into_iter().cycle().take(FRAME_ARGS_MAX);
             let command: Vec<Vec<u8>> = [verb, "a", "5"].into_iter().chain(options).map(Vec::from).collect();
-            let told = setup.run(&[command.clone()], usize::MAX);
+            let told = setup.run(std::slice::from_ref(&command), usize::MAX);
             let (told, halted) = (told.out.commands, told.fault);
             assert_eq!((told.len(), halted), (1, None), "{verb}");
             assert!(words(&told[0].1) == command, "{verb} is as it was");
