@@ -212,6 +212,11 @@ impl Rig {
         }
     }
 
+    /// The spools whose files are still there.
+    pub(crate) fn kept(&self) -> Vec<SpoolId> {
+        self.kept.keys().copied().collect()
+    }
+
     /// What a shell's thread would write for this order.
     pub(crate) fn made(&self, order: &ShipOrder) -> Result<Vec<u8>, Fault> {
         let Cargo::Kevy { spools, version, share, verbatim } = &order.cargo else { panic!("{order:?}") };

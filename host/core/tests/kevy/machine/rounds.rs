@@ -28,7 +28,11 @@ fn union(rig: &mut Rig, replicas: &mut [Replica]) -> String {
 }
 
 fn replicas(rig: &mut Rig, shards: usize) -> Vec<Replica> {
-    (0..shards).map(|port| rig.replica(0, port)).collect()
+    replicas_of(rig, 0, shards)
+}
+
+fn replicas_of(rig: &mut Rig, view: usize, shards: usize) -> Vec<Replica> {
+    (0..shards).map(|port| rig.replica(view, port)).collect()
 }
 
 // Of two shards `r:1`, `r:2` and `r:3` lie where they lie, and their new names may lie elsewhere.
@@ -174,4 +178,55 @@ fn a_link_that_is_cut_does_not_end_a_round() {
     rig.say(1, live(10, "SET r:41 41"));
     assert_eq!(union(&mut rig, &mut replicas), "k1=5 moved:1=1 moved:2=2 moved:3=3 moved:40=40 moved:41=41 moved:4=4");
     assert!(rig.closed.is_empty());
+}
+
+#[test]
+fn views_that_begin_anew_together_ask_each_shard_once_and_share_its_spool() {
+    let mut rig = Rig::new(2, vec![(Kind::Rename, view("two", 2)), (Kind::Plain, view("one", 1))]);
+    (0..2).for_each(|shard| seeded(&mut rig, shard, 2));
+    let before: Vec<Replica> =
+        [replicas_of(&mut rig, 0, 2), replicas_of(&mut rig, 1, 1)].into_iter().flatten().collect();
+    let (old, link) = (rig.kept(), rig.up(1).unwrap());
+    rig.say(0, given(&snapshot(&[("r:1", "new")]), 0));
+    assert_eq!(rig.closed, before.iter().map(|replica| replica.link).collect(), "both views have ended");
+    assert_eq!(rig.hung_up, [link].into(), "for both of them the other shard is asked once");
+    let (mut two, mut one) = (replicas_of(&mut rig, 0, 2), replicas_of(&mut rig, 1, 1));
+    rig.seed(1, &[("r:2", "new")], 20);
+    assert_eq!(union(&mut rig, &mut two), "moved:1=new moved:2=new");
+    assert_eq!(union(&mut rig, &mut one), "r:1=new r:2=new");
+    assert_eq!((rig.spooled, rig.hung_up.len(), rig.kept().len()), (4, 1, 2));
+    assert!(rig.kept().iter().all(|id| !old.contains(id)), "what nobody needs any more is gone");
+    let (mut two, mut one) = (replicas_of(&mut rig, 0, 2), replicas_of(&mut rig, 1, 1));
+    assert_eq!(union(&mut rig, &mut two), "moved:1=new moved:2=new");
+    assert_eq!(
+        (union(&mut rig, &mut one), rig.spooled),
+        ("r:1=new r:2=new".into(), 4),
+        "late ones have it of the same spools"
+    );
+}
+
+#[test]
+fn a_spool_stays_as_long_as_one_of_two_views_needs_it() {
+    let mut rig = Rig::new(2, vec![(Kind::Rename, view("mixed", 2)), (Kind::Filter, view("apart", 2))]);
+    (0..2).for_each(|shard| seeded(&mut rig, shard, 2));
+    let mut apart = replicas_of(&mut rig, 1, 2);
+    let held = {
+        union(&mut rig, &mut apart);
+        apart[1].keys()
+    };
+    let [_, needed] = rig.kept()[..] else { panic!("{:?}", rig.kept()) };
+    rig.say(0, given(&snapshot(&[]), 0));
+    assert!(rig.closed.contains(&apart[0].link) && !rig.closed.contains(&apart[1].link), "this shard of it goes on");
+    assert!(rig.kept().contains(&needed), "the view that mixes is done with it, the other is not");
+    let mut late = rig.replica(1, 1);
+    late.drain(&mut rig);
+    assert_eq!(late.keys(), held);
+    let mut mixed = replicas_of(&mut rig, 0, 2);
+    assert_eq!(union(&mut rig, &mut mixed), "");
+    rig.seed(1, &[("r:2", "new")], 20);
+    assert!(!rig.kept().contains(&needed));
+    assert_eq!(union(&mut rig, &mut mixed), "moved:2=new");
+    let mut apart = replicas_of(&mut rig, 1, 2);
+    apart.iter_mut().for_each(|replica| replica.drain(&mut rig));
+    assert_eq!((apart[0].keys(), apart[1].keys(), rig.spooled), (String::new(), "r:2=new".into(), 4));
 }

@@ -46,6 +46,54 @@ fn an_old_replica_is_told_no_heartbeat_before_it_has_acknowledged() {
 }
 
 #[test]
+fn an_old_replica_that_is_silent_is_given_one_frame_to_acknowledge() {
+    let mut rig = Rig::old(Dialect::K2, Kind::Plain);
+    let mut silent = rig.attach(0, 0, None, 0);
+    rig.wait(900);
+    silent.drain(&mut rig);
+    let greeted = "ack, FLUSHALL, snapshot, pieces, end";
+    assert_eq!(silent.told(), greeted);
+    rig.wait(100);
+    silent.drain(&mut rig);
+    assert_eq!(silent.told(), format!("{greeted}, PING"), "at once, and not when something is written");
+    rig.wait(10_000);
+    rig.say(0, live(10, "SET b 2"));
+    silent.drain(&mut rig);
+    assert_eq!(silent.told(), format!("{greeted}, PING, SET b"), "once, as a frame with a number of its own");
+
+    let mut speaking = rig.attach(0, 0, None, 0);
+    speaking.drain(&mut rig);
+    rig.send(speaking.link, format!("REPLCONF ACK {}\r\n", speaking.place().1));
+    rig.wait(10_000);
+    silent.drain(&mut rig);
+    assert_eq!(silent.place(), speaking.place(), "one that has acknowledged is known");
+    rig.handle(Input::Closed(silent.link, "cut".into()));
+    let mut back = rig.attach(0, 0, None, silent.place().1);
+    rig.wait(1_000);
+    back.drain(&mut rig);
+    speaking.drain(&mut rig);
+    assert_eq!(back.told(), "ack, PING", "another link, another question");
+    assert_eq!(back.place().1, speaking.place().1, "and all who follow the stream get what is in it");
+}
+
+#[test]
+fn who_does_not_follow_the_stream_yet_is_given_no_frame() {
+    let mut rig = Rig::old(Dialect::K2, Kind::Plain);
+    rig.ships_itself = false;
+    let mute = rig.link();
+    rig.handle(Input::Accepted { link: mute, view: 0, port: 0, peer: "10.1.1.1:1".into() });
+    let mut replica = rig.attach(0, 0, None, 0);
+    rig.wait(5_000);
+    let order = rig.ships[0].clone();
+    rig.ship(&order);
+    replica.drain(&mut rig);
+    assert_eq!(replica.told(), "ack, FLUSHALL, snapshot, pieces, end");
+    rig.wait(1_000);
+    replica.drain(&mut rig);
+    assert_eq!(replica.told(), "ack, FLUSHALL, snapshot, pieces, end, PING");
+}
+
+#[test]
 fn a_replica_older_than_the_primary_is_refused_with_a_reason() {
     let mut rig = Rig::one(Kind::Plain);
     rig.seed(0, &[("a", "1")], 10);
