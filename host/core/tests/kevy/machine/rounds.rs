@@ -230,3 +230,19 @@ fn a_spool_stays_as_long_as_one_of_two_views_needs_it() {
     apart.iter_mut().for_each(|replica| replica.drain(&mut rig));
     assert_eq!((apart[0].keys(), apart[1].keys(), rig.spooled), (String::new(), "r:2=new".into(), 4));
 }
+
+#[test]
+fn while_a_snapshot_is_on_its_way_only_the_one_that_it_replaces_is_dropped() {
+    let mut rig = two(Kind::Plain, 2);
+    (0..2).for_each(|shard| seeded(&mut rig, shard, 2));
+    let old = rig.kept();
+    let body = given(&snapshot(&[("a", "1")]), 0);
+    rig.say(0, &body[..20]);
+    assert_eq!(rig.kept(), old);
+    rig.say(1, given(&snapshot(&[("k1", "1")]), 0));
+    assert!(rig.kept().len() == 1 && rig.kept() != old, "nobody is served from the old one any more");
+    rig.say(0, &body[20..]);
+    let mut replicas = replicas(&mut rig, 2);
+    replicas.iter_mut().for_each(|replica| replica.drain(&mut rig));
+    assert_eq!((replicas[0].keys(), replicas[1].keys()), ("a=1".into(), "k1=1".into()));
+}

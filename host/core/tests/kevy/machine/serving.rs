@@ -163,17 +163,59 @@ fn at_the_end_replicas_get_what_is_there_and_every_link_to_the_primary_is_hung_u
     for offset in 10..30 {
         rig.say(0, super::rig::large(offset, "k", 500_000));
     }
+    assert!(streaming.take(&mut rig, 0) == 0 && !rig.machine.is_drained(), "nobody wants it to end");
     rig.handle(Input::Shutdown);
+    rig.handle(Input::Shutdown);
+    assert_eq!(rig.notes.iter().filter(|note| note.event == "stopping").count(), 1);
     assert_eq!(rig.hung_up, links.into_iter().collect());
     assert_eq!(rig.closed, [waiting.link, shipping.link].into(), "who cannot be made whole is closed at once");
     assert_eq!(rig.cancelled, [shipping.link]);
-    assert!(!rig.machine.is_drained());
+    rig.pumps_itself = false;
+    streaming.take(&mut rig, usize::MAX);
+    assert!(!rig.machine.is_drained(), "there is more than was in its output");
+    rig.pumps_itself = true;
+    rig.settle();
     streaming.drain(&mut rig);
     assert!(rig.machine.is_drained());
     assert_eq!(streaming.place().1, streaming.base() + 20);
     rig.wait(20_000);
-    assert_eq!(rig.hung_up.len(), 3, "and nobody is dialed again");
+    assert!(rig.hung_up.len() == 3 && !rig.dials(), "and nobody is dialed again");
+    assert!(rig.machine.next_wakeup() > rig.now, "nor is anybody waited for");
     let late = rig.link();
     rig.handle(Input::Accepted { link: late, view: 0, port: 0, peer: "10.1.1.1:1".into() });
     assert!(rig.closed.contains(&late), "{G}");
+}
+
+#[test]
+fn a_replica_of_which_nothing_is_heard_is_closed_unless_it_still_takes_bytes() {
+    let mut rig = Rig::one(Kind::Plain);
+    rig.seed(0, &[("a", "1")], 10);
+    let (mut mute, mut speaking, mut slow) = (rig.replica(0, 0), rig.replica(0, 0), rig.replica(0, 0));
+    mute.drain(&mut rig);
+    speaking.drain(&mut rig);
+    for _ in 0..61 {
+        rig.wait(1_000);
+        mute.drain(&mut rig);
+        speaking.drain(&mut rig);
+        rig.send(speaking.link, format!("REPLCONF ACK {}\r\n", speaking.place().1));
+        assert_eq!(slow.take(&mut rig, 1), 1);
+    }
+    assert_eq!(rig.closed, [mute.link].into(), "the slow one is busy with what it was sent");
+    assert!(rig.noted("replica-closed").unwrap().contains("nothing was heard of it"));
+}
+
+#[test]
+fn a_replica_that_waits_for_its_snapshot_has_nothing_to_say() {
+    let mut rig = Rig::one(Kind::Plain);
+    rig.seed(0, &[("a", "1")], 10);
+    rig.ships_itself = false;
+    let mut replica = rig.replica(0, 0);
+    replica.drain(&mut rig);
+    rig.wait(600_000);
+    let order = rig.ships[0].clone();
+    rig.ship(&order);
+    replica.drain(&mut rig);
+    rig.wait(30_000);
+    replica.drain(&mut rig);
+    assert_eq!((replica.keys(), rig.closed.len()), ("a=1".into(), 0), "nor is it late when it has it at last");
 }
