@@ -247,3 +247,13 @@ fn nonsense_between_the_pieces_of_a_snapshot_leaves_nothing_of_it() {
     assert_eq!((rig.hung_up.len(), rig.arriving()), (1, 0));
     rig.seed(0, &[("a", "1")], 10);
 }
+
+#[test]
+fn a_primary_that_has_to_be_asked_anew_is_asked_at_once() {
+    let mut rig = Rig::one(Kind::Plain);
+    rig.seed(0, &[("a", "1")], 10);
+    rig.say(0, "+PING 78 10\r\n");
+    assert_eq!((rig.hung_up.len(), rig.dialed(0)), (1, 0));
+    rig.handle(Input::DialFailed(0, "refused".into()));
+    assert_eq!(rig.dialed(0), 200, "it was no failed attempt");
+}

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use sluicegate_core::kevy::route::{Routing, shard_of};
 
 use super::replica::Replica;
-use super::rig::{G, Kind, Rig, given, live, snapshot, view};
+use super::rig::{G, Kind, Rig, given, large, live, snapshot, view};
+use crate::model::{Entry, Model, blob};
 
 /// Two shards, and a view of `shards` shards.
 fn two(kind: Kind, shards: usize) -> Rig {
@@ -245,4 +246,31 @@ fn while_a_snapshot_is_on_its_way_only_the_one_that_it_replaces_is_dropped() {
     let mut replicas = replicas(&mut rig, 2);
     replicas.iter_mut().for_each(|replica| replica.drain(&mut rig));
     assert_eq!((replicas[0].keys(), replicas[1].keys()), ("a=1".into(), "k1=1".into()));
+}
+
+#[test]
+fn shards_may_give_snapshots_of_different_versions() {
+    let mut rig = two(Kind::Rename, 2);
+    for (shard, version, key) in [(0, 6, "r:1"), (1, 4, "r:2")] {
+        let entry = Entry { code: 1, ttl: None, key: key.as_bytes().to_vec(), rest: blob(b"v") };
+        let body = Model { version, entries: vec![entry], aux: None, reads: Vec::new() }.bytes();
+        rig.connect(shard);
+        rig.say(shard, format!("+ACK {G} 0\r\n"));
+        rig.say(shard, given(&body, 10));
+    }
+    let mut replicas = replicas(&mut rig, 2);
+    assert_eq!(union(&mut rig, &mut replicas), "moved:1=v moved:2=v");
+    assert!(replicas.iter().all(|replica| replica.snapshot()[8] == 6), "what is made of them has the newer one");
+}
+
+#[test]
+fn a_view_of_several_shards_that_is_outrun_asks_all_of_them_at_once() {
+    let mut small = view("mixed", 1);
+    small.view.backlog_bytes = 1 << 20;
+    let mut rig = Rig::new(2, vec![(Kind::Plain, small)]);
+    (0..2).for_each(|shard| seeded(&mut rig, shard, 2));
+    (10..20).for_each(|offset| rig.say(0, large(offset, "k", 300_000)));
+    let late = rig.replica(0, 0);
+    assert!(rig.closed.contains(&late.link));
+    assert_eq!(rig.hung_up.len(), 2);
 }
