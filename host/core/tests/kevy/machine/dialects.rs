@@ -40,7 +40,13 @@ fn the_newest_dialect_is_tried_first_and_then_that_of_five_words() {
 #[test]
 fn a_primary_of_the_newest_dialect_is_known_by_its_generation() {
     let mut rig = Rig::one(Kind::Plain);
-    rig.seed(0, &[("a", "1")], 10);
+    rig.connect(0);
+    rig.say(0, format!("+ACK {G} 0\r\n"));
+    assert_eq!(
+        acknowledged(&mut rig, given(&snapshot(&[("a", "1")]), 10)),
+        "REPLCONF ACK 10\r\n",
+        "as soon as it is safe"
+    );
     assert_eq!(acknowledged(&mut rig, format!("+PING {G} 10\r\n")), "REPLCONF ACK 10\r\n");
     rig.cut(0);
     assert_eq!(rig.connect(0), "REPLICATE FROM 77 10 ID sluicegate#0");

@@ -159,13 +159,14 @@ fn at_the_end_replicas_get_what_is_there_and_every_link_to_the_primary_is_hung_u
     rig.connect(2);
     let links: Vec<_> = (0..3).map(|shard| rig.up(shard).unwrap()).collect();
     let mut streaming = rig.replica(0, 0);
+    streaming.drain(&mut rig);
+    assert!(!rig.machine.is_drained(), "everybody has everything, but nobody wants it to end");
     let waiting = rig.replica(0, 2);
     rig.ships_itself = false;
     let shipping = rig.replica(0, 1);
     for offset in 10..30 {
         rig.say(0, super::rig::large(offset, "k", 500_000));
     }
-    assert!(streaming.take(&mut rig, 0) == 0 && !rig.machine.is_drained(), "nobody wants it to end");
     rig.handle(Input::Shutdown);
     rig.handle(Input::Shutdown);
     assert_eq!(rig.notes.iter().filter(|note| note.event == "stopping").count(), 1);
