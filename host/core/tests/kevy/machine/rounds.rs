@@ -242,7 +242,10 @@ fn while_a_snapshot_is_on_its_way_only_the_one_that_it_replaces_is_dropped() {
     assert_eq!(rig.kept(), old);
     rig.say(1, given(&snapshot(&[("k1", "1")]), 0));
     assert!(rig.kept().len() == 1 && rig.kept() != old, "nobody is served from the old one any more");
-    rig.say(0, &body[20..]);
+    rig.cut(0);
+    rig.say(1, given(&snapshot(&[("k1", "1")]), 0));
+    assert_eq!(rig.kept().len(), 1, "nor when the new one did not arrive");
+    rig.seed(0, &[("a", "1")], 10);
     let mut replicas = replicas(&mut rig, 2);
     replicas.iter_mut().for_each(|replica| replica.drain(&mut rig));
     assert_eq!((replicas[0].keys(), replicas[1].keys()), ("a=1".into(), "k1=1".into()));
