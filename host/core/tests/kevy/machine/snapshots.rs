@@ -101,6 +101,8 @@ fn seed_13_a_snapshot_that_fails_closes_its_own_link() {
     rig.handle(Input::ShipEnded(third.link, Err(Fault::new(Party::Plugin, "it trapped"))));
     assert_eq!(rig.closed, [first.link, second.link, third.link].into(), "what a plugin does ends its view");
     assert!(rig.noted("view-halted").unwrap().contains("view 'all' halts: plugin: it trapped"));
+    let late = rig.replica(0, 0);
+    assert!(rig.closed.contains(&late.link) && rig.noted("replica-later").unwrap().contains("it trapped"));
 }
 
 #[test]
