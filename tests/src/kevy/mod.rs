@@ -1,5 +1,6 @@
 //! Real kevy servers, each in a directory of its own: N shards, each with a replication port of its own.
 
+pub mod bystanders;
 pub mod fake_primary;
 pub mod holdings;
 pub mod mini_replica;

@@ -171,7 +171,7 @@ mod tests {
     fn the_table_is_well_formed() {
         let rows = rows(include_str!("table.txt")).expect("every line parses, is unique and in its place");
         assert!(rows.len() > 140, "{} rows", rows.len());
-        assert!(rows.len() * 2 < super::super::SLOTS, "the index is more than half full");
+        assert!(rows.len() * 2 < super::super::table::SLOTS, "the index is more than half full");
     }
 
     #[test]

@@ -185,9 +185,7 @@ impl Drive for Machine {
 
     fn wants_read(&self, link: LinkId) -> bool {
         let Some(shard) = self.shard_of_link(link).and_then(|shard| self.shards.get(shard)) else { return true };
-        !self.stopping
-            && !matches!(shard.phase, up::Phase::Verifying(_))
-            && shard.unwritten < limits::SPOOL_UNWRITTEN_BYTES_MAX
+        !matches!(shard.phase, up::Phase::Verifying(_)) && shard.unwritten < limits::SPOOL_UNWRITTEN_BYTES_MAX
     }
 
     fn ship_room(&self, link: LinkId) -> usize {

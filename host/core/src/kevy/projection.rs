@@ -10,7 +10,8 @@
 //! the primary, so it is left out and counted.
 //!
 //! kevy sends expiries relative to its own clock, and a replica that reads them from a backlog would keep its keys too
-//! long: every view has them absolute, counted from their arrival. An expiry under a condition (`SET … NX EX`), one that
+//! long: every view has them absolute, counted from their arrival; behind a SET, which cannot say such a time, comes the
+//! command that can. An expiry under a condition (`SET … NX EX`), one that
 //! kevy itself refuses, and a GETEX, which fails on other types and says so to nobody here, pass as they are.
 
 mod bulk;
@@ -68,6 +69,8 @@ struct Turn<'t, 'p, S> {
     pipeline: Option<&'t mut (dyn Pipeline + 'p)>,
     /// The stream that everything goes to, whatever its keys are.
     only: Option<usize>,
+    /// The streams hold keys of any shard of the primary.
+    mixes: bool,
     unix_ms: u64,
     sink: &'t mut S,
 }
@@ -112,8 +115,8 @@ impl Projection {
     }
 
     /// Projects `frames`, which arrived at `unix_ms`, and hands what the view has of them to `sink`. Every command goes
-    /// to stream `home`, whatever its keys are called, or without `home` to that of its keys. What was handed out
-    /// before an error is sound.
+    /// to stream `home`, whatever its keys are called, or without `home`, where keys of any shard of the primary come
+    /// together, to that of its keys. What was handed out before an error is sound.
     pub fn project<S: Sink>(
         &mut self,
         frames: &Frames<'_>,
@@ -123,7 +126,7 @@ impl Projection {
         sink: &mut S,
     ) -> Result<(), Fault> {
         let only = home.or((self.shards <= 1).then_some(0));
-        let mut turn = Turn { frames, pipeline, only, unix_ms, sink };
+        let mut turn = Turn { frames, pipeline, only, mixes: home.is_none(), unix_ms, sink };
         if let Some(shard) = only.filter(|_| self.identity) {
             return frames.frames.iter().try_for_each(|frame| self.identically(&mut turn, frame, shard));
         }
@@ -240,18 +243,19 @@ impl Projection {
         self.counts.frames_out += 1;
         let shard = turn.only.unwrap_or_else(|| shard_of(name, self.shards, self.routing));
         let form = self.form(id);
-        if form.fits(frame.argc) {
-            let to = (shard, &mut *turn.sink);
-            if deadline::put(form, (frames, frame), &mut self.spans, name, turn.unix_ms, to) {
-                return;
+        let expires = deadline::find(form, (frames, frame), &mut self.spans, turn.unix_ms);
+        if expires.is_none() || form.sets() {
+            if renamed {
+                let head = frames.span(Span { start: frame.start, end: header });
+                let tail = frames.span(Span { start: key.end, end: frame.end });
+                turn.sink.command(shard, &[head, Head::new(name.len()).text(), name, tail]);
+            } else {
+                turn.sink.command(shard, &[frames.bytes_of(frame)]);
             }
         }
-        if !renamed {
-            return turn.sink.command(shard, &[frames.bytes_of(frame)]);
+        if let Some(time) = expires {
+            deadline::put(form, (frames, frame), &self.spans, name, time, (shard, &mut *turn.sink));
         }
-        let head = frames.span(Span { start: frame.start, end: header });
-        let tail = frames.span(Span { start: key.end, end: frame.end });
-        turn.sink.command(shard, &[head, Head::new(name.len()).text(), name, tail]);
     }
 
     /// Puts out a command of a view without plugins whose stream is known beforehand.
@@ -260,6 +264,10 @@ impl Projection {
         if let Some(id) = frame.command {
             match self.table.row(id).class {
                 Class::Service(service) => return self.service(service, id),
+                class @ (Class::Flush | Class::Catalog) => {
+                    self.counts.frames_in += 1;
+                    return self.keyless(turn, frame, id, class);
+                }
                 _ if self.form(id).fits(frame.argc) => {
                     self.counts.frames_in += 1;
                     self.single(turn, frame, id, frame.key_header, frame.key, 0);

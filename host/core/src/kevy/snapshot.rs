@@ -7,7 +7,7 @@
 //!
 //! A snapshot has a head, records, and a mark behind them; the newest servers add a trailer. It has neither a length nor a
 //! checksum, and behind the mark more may follow: where it ends is said by the link alone, so all of the above have a
-//! `finish`. Read are the versions 2 to 7. Whatever is not known in these is refused: what cannot be measured cannot be
+//! `finish`. Read are the versions 4 to 7, which are all that were ever on a link. Whatever is not known in these is refused: what cannot be measured cannot be
 //! skipped.
 
 use crate::rdb::grammar::Op::{self, Blob, Fixed, Maybe, Repeat};
@@ -24,8 +24,10 @@ pub use intake::{Intake, Summary};
 pub use rewriter::{Extent, RewriteError, RewriteStats, Rewriter};
 pub use walker::{Part, Sink, Walker};
 
-/// The versions that are read.
-pub const VERSIONS: core::ops::RangeInclusive<u8> = 2..=7;
+/// The versions that are read. Their records are the same, but for those that a later version adds, so that records of
+/// several can stand in one snapshot of the latest of them. Older ones were in files alone; 2 says of an expiry how much of
+/// it is left, which is wrong as soon as the snapshot has lain somewhere.
+pub const VERSIONS: core::ops::RangeInclusive<u8> = 4..=7;
 /// The longest key name that is taken, in bytes: names have to be held whole while a plugin decides about them. It is what
 /// servers take in one argument.
 pub const KEY_BYTES_MAX: usize = 512 * 1024 * 1024;
@@ -57,7 +59,7 @@ pub enum Record {
     Set,
     /// A sorted set.
     Sorted,
-    /// A stream, from version 4 on with its consumer groups.
+    /// A stream with its consumer groups.
     Stream,
     /// From version 6 on: the expiry of one field of a hash. The hash need not be in the snapshot.
     FieldExpiry,
@@ -88,13 +90,12 @@ impl Record {
     }
 
     /// What follows the key's name.
-    fn layout(self, version: u8) -> &'static [Op] {
+    fn layout(self) -> &'static [Op] {
         match self {
             Self::Text => &[Blob],
             Self::Hash => &[Repeat(2), Blob, Blob],
             Self::List | Self::Set => &[Repeat(1), Blob],
             Self::Sorted => &[Repeat(2), Blob, Fixed(8)],
-            Self::Stream if version < 4 => OLD_STREAM,
             Self::Stream => STREAM,
             Self::FieldExpiry => &[Blob, Fixed(8)],
             // The group; how many entries it has read, if that is known; consumers and when they were last active; entries
@@ -104,10 +105,9 @@ impl Record {
     }
 }
 
-/// A stream: last id, largest deleted id and the count of all entries ever added; then entries, each with its id and fields.
-const OLD_STREAM: &[Op] = &[Fixed(40), Repeat(4), Fixed(16), Repeat(2), Blob, Blob];
-/// Adds groups, each with its name, last id, consumers (name, when last seen) and pending entries (id, consumer, time and
-/// count of deliveries).
+/// A stream: last id, largest deleted id and the count of all entries ever added; entries, each with its id and fields; then
+/// groups, each with its name, last id, consumers (name, when last seen) and pending entries (id, consumer, time and count of
+/// deliveries).
 const STREAM: &[Op] = &[
     Fixed(40),
     Repeat(4),
@@ -146,7 +146,7 @@ pub fn write_end(out: &mut Vec<u8>) {
 /// Every layout there is, for the test that proves them well formed.
 #[cfg(test)]
 pub(crate) fn layouts() -> impl Iterator<Item = &'static [Op]> {
-    let records = (0..=255).flat_map(|code| [(code, 3, false), (code, 7, false), (code, 7, true)]);
-    let known = records.filter_map(|(code, version, trailer)| Some((Record::of(code, version, trailer)?, version)));
-    known.map(|(record, version)| record.layout(version)).chain([AUX])
+    let records = (0..=255).flat_map(|code| [(code, false), (code, true)]);
+    let known = records.filter_map(|(code, trailer)| Record::of(code, *VERSIONS.end(), trailer));
+    known.map(Record::layout).chain([AUX])
 }

@@ -84,7 +84,6 @@ pub struct View {
     settings: ViewSettings,
     shards: usize,
     routing: Routing,
-    table: Arc<Table>,
     pipeline: Option<Box<dyn Pipeline>>,
     /// Keys may leave their shards.
     mixes: bool,
@@ -115,7 +114,7 @@ impl View {
         } else {
             (0..shards).map(|shard| group(shard..shard + 1, shard, 1)).collect()
         };
-        Self { settings: view, shards, routing: upstream.routing, table, pipeline, mixes, groups }
+        Self { settings: view, shards, routing: upstream.routing, pipeline, mixes, groups }
     }
 
     /// What the operator decided.
@@ -188,8 +187,6 @@ impl View {
         let was: Vec<usize> = group.sources.clone().filter(|&source| group.is_seeded(source)).collect();
         group.seeded.iter_mut().for_each(|seeded| *seeded = false);
         group.state = State::Waiting;
-        let table = self.table.clone();
-        group.projection = Projection::new(table, self.pipeline.as_deref(), self.shards, self.routing, FIELD_DEADLINES);
         group.streams.iter_mut().for_each(|stream| stream.restart(generation(), unix_ms));
         was
     }

@@ -96,20 +96,17 @@ fn pairs() -> impl Strategy<Value = Vec<u8>> {
     some((text(), text()).prop_map(|(field, value)| [blob(&field), blob(&value)].concat()))
 }
 
-fn stream(version: u8) -> impl Strategy<Value = Vec<u8>> {
+fn stream() -> impl Strategy<Value = Vec<u8>> {
     let entries = some((fixed(16), pairs()).prop_map(|(id, fields)| [id, fields].concat()));
     let consumers = some((text(), fixed(8)).prop_map(|(name, seen)| [blob(&name), seen].concat()));
     let pending = (fixed(16), text(), fixed(12)).prop_map(|(id, name, times)| [id, blob(&name), times].concat());
     let group = (text(), fixed(16), consumers, some(pending));
     let groups =
         some(group.prop_map(|(name, last, consumers, pending)| [blob(&name), last, consumers, pending].concat()));
-    (fixed(40), entries, groups).prop_map(move |(head, entries, groups)| {
-        let groups = if version < 4 { Vec::new() } else { groups };
-        [head, entries, groups].concat()
-    })
+    (fixed(40), entries, groups).prop_map(|(head, entries, groups)| [head, entries, groups].concat())
 }
 
-fn value(version: u8) -> impl Strategy<Value = (u8, Vec<u8>)> {
+fn value() -> impl Strategy<Value = (u8, Vec<u8>)> {
     let one = |code: u8| move |rest: Vec<u8>| (code, rest);
     prop_oneof![
         text().prop_map(|text| (1, blob(&text))),
@@ -117,12 +114,12 @@ fn value(version: u8) -> impl Strategy<Value = (u8, Vec<u8>)> {
         some(text().prop_map(|text| blob(&text))).prop_map(one(3)),
         some(text().prop_map(|text| blob(&text))).prop_map(one(4)),
         some((text(), fixed(8)).prop_map(|(member, score)| [blob(&member), score].concat())).prop_map(one(5)),
-        stream(version).prop_map(one(6)),
+        stream().prop_map(one(6)),
     ]
 }
 
 fn entries(version: u8) -> impl Strategy<Value = Vec<Entry>> {
-    let keys = vec((text(), any::<Option<u64>>(), value(version)), 0..30).prop_map(|keys| {
+    let keys = vec((text(), any::<Option<u64>>(), value()), 0..30).prop_map(|keys| {
         keys.into_iter().map(|(key, ttl, (code, rest))| Entry { code, ttl, key, rest }).collect::<Vec<_>>()
     });
     let expiries = vec((text(), text(), fixed(8)), 0..4).prop_map(move |expiries| {
@@ -154,7 +151,7 @@ fn reads() -> impl Strategy<Value = Vec<Entry>> {
 
 /// Any snapshot.
 pub(crate) fn models() -> impl Strategy<Value = Model> {
-    (2..=7u8).prop_flat_map(|version| {
+    (4..=7u8).prop_flat_map(|version| {
         let aux = prop::option::of(vec(text(), 0..4));
         (entries(version), aux, reads()).prop_map(move |(entries, aux, reads)| Model { version, entries, aux, reads })
     })
@@ -172,7 +169,6 @@ pub(crate) fn sample(version: u8) -> Model {
         one([vec![4; 16], blob(b"c"), vec![5; 12]].concat()),
     ]
     .concat();
-    let groups = if version < 4 { Vec::new() } else { one(group) };
     let mut entries = vec![
         entry(1, None, b"move:int", blob(b"12345")),
         entry(1, Some(1_795_374_812_024), b"drop:s", blob(b"with-ttl")),
@@ -180,7 +176,12 @@ pub(crate) fn sample(version: u8) -> Model {
         entry(3, None, b"l", counted(&[blob(b"a"), blob(b"b")])),
         entry(4, None, b"drop:set", counted(&[blob(b"m1"), blob(b"m2")])),
         entry(5, None, b"z", one([blob(b"m"), vec![6; 8]].concat())),
-        entry(6, None, b"move:st", [vec![1; 40], one([vec![7; 16], one(pair(b"f", b"v"))].concat()), groups].concat()),
+        entry(
+            6,
+            None,
+            b"move:st",
+            [vec![1; 40], one([vec![7; 16], one(pair(b"f", b"v"))].concat()), one(group)].concat(),
+        ),
         entry(1, None, b"", blob(b"")),
         entry(3, None, b"empty", counted(&[])),
     ];

@@ -133,19 +133,19 @@ struct Told {
 }
 
 impl Setup {
-    /// A view with plugins that has one stream.
+    /// A view with plugins that has one stream, as its primary has.
     fn rules() -> Self {
-        Self { rules: Some(Rules::default()), home: None, shards: 1, field_deadlines: true }
+        Self { rules: Some(Rules::default()), home: Some(0), shards: 1, field_deadlines: true }
     }
 
-    /// A view without plugins that has one stream.
+    /// A view without plugins that has one stream, as its primary has.
     fn plain() -> Self {
         Self { rules: None, ..Self::rules() }
     }
 
-    /// The same, with so many streams.
+    /// The same, with so many streams, which keys of any shard of the primary can come to.
     fn over(self, shards: usize) -> Self {
-        Self { shards, ..self }
+        Self { home: None, shards, ..self }
     }
 
     /// The same, with three streams of which only this one gets anything.
@@ -161,7 +161,7 @@ impl Setup {
         let pipeline = rules.as_ref().map(|rules| rules as &dyn Pipeline);
         let routing = Routing::Hashtag;
         let mut projection = Projection::new(table.clone(), pipeline, self.shards, routing, self.field_deadlines);
-        let mut scanner = Scanner::new(table, 1 << 20);
+        let mut scanner = Scanner::new(table, 1 << 26);
         let (mut out, mut fault) = (Out::default(), None);
         for piece in stream.chunks(size) {
             scanner.push(Bytes::copy_from_slice(piece));

@@ -90,7 +90,8 @@ fn real_snapshots_are_taken_and_rewritten() {
         let (mut same, mut rewriter) = (Vec::new(), Rewriter::new(Extent::Whole, None));
         rewriter.push(&body, &mut KeepAll, &mut same).unwrap();
         rewriter.finish(&mut KeepAll, &mut same).unwrap();
-        assert!(same == body, "{}", link.name);
+        let own = body.windows(17).any(|bytes| bytes == b"XINTERNAL.CATALOG");
+        assert!(if own { same.len() < body.len() } else { same == body }, "{}", link.name);
 
         let rule = |key: &[u8]| match key.strip_prefix(b"ren:") {
             Some(rest) => Some([b"new:", rest].concat()),

@@ -174,6 +174,7 @@ pub(crate) enum CrossKey {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Backlog {
+    /// For a kevy primary up to 3.18 not below its own buffer: while it has its first frame it gives no snapshot.
     pub(crate) memory: Option<Spanned<Size>>,
 }
 

@@ -177,7 +177,7 @@ fn sail(order: &ShipOrder, files: Vec<File>, dir: &Path, plugins: &Plugins, hold
             let way = rdb::Way { dir, link: order.link, framing: *framing };
             rdb::make(head, file, &mut *pipeline, &way, hold)
         }
-        Cargo::Kevy { version, share, .. } => kevy::make(*version, *share, files, &mut *pipeline, hold),
+        Cargo::Kevy { version, share, .. } => kevy::make(*version, *share, &files, &mut *pipeline, hold),
     }
 }
 

@@ -78,6 +78,9 @@ impl Keys {
         let text = |bytes: &[u8]| Some(Value { body: Body::Text(bytes.to_vec()), expires: false });
         match words {
             [verb, key, value] if verb == b"SET" => self.set(key, text(value), watch),
+            [verb, key, value, unit, _] if verb == b"SET" && unit == b"EX" => {
+                self.set(key, Some(Value { body: Body::Text(value.clone()), expires: true }), watch);
+            }
             [verb, key, more] if verb == b"APPEND" => {
                 let mut held = self.map.get(key).cloned().or_else(|| text(b""));
                 if let Some(Value { body: Body::Text(bytes), .. }) = &mut held {

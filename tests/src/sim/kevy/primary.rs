@@ -106,12 +106,7 @@ impl Primary {
     /// A client writes. All keys are of one shard.
     pub fn write(&mut self, command: &Words) {
         let index = shard_of(&command[1], self.shards.len(), ROUTING);
-        let expires = command[0] == b"SET" && command.len() == 5;
-        let plain = if expires { &command[..3] } else { &command[..] };
-        self.apply(index, plain);
-        if expires {
-            self.apply(index, &[b"PEXPIREAT".to_vec(), command[1].clone(), b"0".to_vec()]);
-        }
+        self.apply(index, command);
         let shard = &mut self.shards[index];
         let frame = words::frame(shard.next, command);
         while shard.kept_bytes + frame.len() > self.manners.backlog {

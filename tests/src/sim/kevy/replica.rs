@@ -50,6 +50,8 @@ pub struct Replica {
     pub eager: bool,
     /// It was told to forget all, and a snapshot has to follow.
     pub emptied: bool,
+    /// The key whose last SET said a time that counts from its own clock: the right one has to follow at once.
+    owed: Option<Vec<u8>>,
     /// What it holds.
     pub keys: Keys,
     /// Where that is in what the primary held.
@@ -87,6 +89,7 @@ impl Replica {
             dialect,
             eager: rng.permille(300) && dialect == Dialect::K3,
             emptied: false,
+            owed: None,
             keys: Keys::default(),
             stand: truth.stand(),
             generation: 0,
@@ -109,7 +112,7 @@ impl Replica {
     /// It starts anew, with nothing.
     pub fn forget(&mut self, truth: &Truth) {
         (self.keys, self.stand, self.generation, self.next) = (Keys::default(), truth.stand(), 0, 0);
-        self.emptied = false;
+        (self.emptied, self.owed) = (false, None);
     }
 
     /// Says its handshake.
@@ -251,7 +254,7 @@ impl Replica {
 
     fn load(&mut self, body: &[u8], truth: &mut Truth) -> Result<(), String> {
         self.loaded += 1;
-        self.emptied = false;
+        (self.emptied, self.owed) = (false, None);
         if self.dialect == Dialect::K3 {
             (self.keys, self.stand) = (Keys::default(), truth.stand());
         }
@@ -314,6 +317,7 @@ impl Replica {
         self.applied += 1;
         if command[0] == b"FLUSHALL" && self.dialect != Dialect::K3 {
             (self.keys, self.stand, self.emptied) = (Keys::default(), truth.stand(), true);
+            self.owed = None;
             return Ok(5 + used + length);
         }
         if self.emptied {
@@ -332,6 +336,10 @@ impl Replica {
     }
 
     fn apply(&mut self, command: &Words, now: u64, truth: &mut Truth) -> Result<(), String> {
+        if self.owed.take().is_some_and(|key| command[0] != b"PEXPIREAT" || command[1] != key) {
+            return Err("the SET before it said a time that counts from here, and was not corrected".into());
+        }
+        self.owed = (command[0] == b"SET" && command.len() > 3).then(|| command[1].clone());
         if command[0] == b"PEXPIREAT" {
             let at: u64 = String::from_utf8_lossy(&command[2]).parse().map_err(|_| "no time".to_owned())?;
             let latest = Shell::time(now).unix_ms + EXPIRES_MS;

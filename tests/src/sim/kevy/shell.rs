@@ -161,13 +161,16 @@ impl Shell {
                 let mut all = Vec::new();
                 write_head(&mut all, *version);
                 let less = files.len() > 1 && Plant::strikes(&mut self.plant, Kind::ShardMissing, 300);
-                let parts = files.iter().skip(usize::from(less));
-                let parts = parts.map(|file| self.rewrite(order.view, file, Rewriter::new(Extent::Records, *share)));
-                let parts: Result<Vec<_>, _> = parts.collect();
-                parts.map(|parts| {
-                    all.extend(parts.concat());
+                let mut parts = |extent| {
+                    let parts = files.iter().skip(usize::from(less));
+                    let parts = parts.map(|file| self.rewrite(order.view, file, Rewriter::new(extent, *share)));
+                    parts.collect::<Result<Vec<_>, _>>().map(|parts| parts.concat())
+                };
+                parts(Extent::Records).and_then(|records| {
+                    all.extend(records);
                     write_end(&mut all);
-                    all
+                    all.extend(parts(Extent::Trailer)?);
+                    Ok(all)
                 })
             }
         };

@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use super::Machine;
-use crate::contract::{Drive, Level, LinkId, Output};
+use crate::contract::{Level, LinkId, Output};
 use crate::kevy::Dialect;
 use crate::kevy::up::Phase;
 use crate::kevy::{replica, wire};
@@ -151,7 +151,6 @@ impl Machine {
         for index in 0..self.shards.len() {
             self.hang_up(index, false);
         }
-        self.pump();
         let unfinished = self.replicas.iter().filter(|(_, replica)| replica.phase != replica::Phase::Streaming);
         for link in unfinished.map(|(link, _)| *link).collect::<Vec<_>>() {
             self.drop_link(link);

@@ -218,8 +218,6 @@ impl Machine {
             self.refresh(index, "it has fewer frames than it had");
         } else if next > shard.next {
             shard.owed_since.get_or_insert(now);
-        } else {
-            shard.owed_since = None;
         }
     }
 
@@ -275,10 +273,10 @@ impl Machine {
         self.next_spool += 1;
         let now = self.now.mono_ms;
         let Some(shard) = self.shards.get_mut(index) else { return };
-        (shard.phase, shard.awaits, shard.fresh) = (Phase::Copying(id), false, None);
+        (shard.phase, shard.awaits) = (Phase::Copying(id), false);
         // One that names no generation in its handshake has said it before or says it now.
         shard.may_rename = shard.dialect != Some(Dialect::K2);
-        (shard.unwritten, shard.started) = (0, now);
+        shard.started = now;
         self.stats.upstream_full_syncs += 1;
         self.outputs.push_back(Output::SpoolOpen(id, Format::Kevy));
         let text = format!("full sync of {} begins", self.upstream_name(index));

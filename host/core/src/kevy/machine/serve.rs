@@ -88,9 +88,7 @@ impl Machine {
             (Some(0), _) => "it holds nothing",
             (Some(generation), _) if generation != stream.generation() => "it followed another history",
             // No number of an earlier history is a number of this one, so a place alone says enough.
-            (_, Place::At(place)) if asked.generation.is_some() || asked.offset >= stream.base() => {
-                return self.go_on(link, asked.offset, place);
-            }
+            (_, Place::At(place)) => return self.go_on(link, asked.offset, place),
             (None, _) if asked.offset == 0 => "it holds nothing",
             (None, Place::TooOld) if asked.offset < stream.base() => "it followed another history",
             (_, Place::Future) => "it claims frames that this history does not have",
@@ -150,7 +148,7 @@ impl Machine {
         }
         let Some(stream) = self.views.get(replica.view).and_then(|view| view.stream(replica.shard)) else { return };
         // A replica that takes a snapshot answers with the place that it had before.
-        if replica.phase != Phase::Streaming || next < stream.base() {
+        if replica.phase != Phase::Streaming {
             return;
         }
         if next <= stream.next() {

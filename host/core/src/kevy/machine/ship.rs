@@ -67,8 +67,8 @@ impl Machine {
         }
         wire::write_snapshot_begin(&mut out);
         replica.outbox.push_copy(&out);
-        // The place of the snapshot: the whole backlog is behind it.
-        (replica.phase, replica.cursor, replica.shipped, replica.since) = (Phase::Shipping, 0, 0, self.now.mono_ms);
+        // Its cursor is at 0, the place of the snapshot: the whole backlog is behind it.
+        (replica.phase, replica.since) = (Phase::Shipping, self.now.mono_ms);
         let sources =
             view.group_of(replica.shard).and_then(|group| view.groups.get(group)).map(|group| group.sources());
         let seeds = sources.into_iter().flatten().filter_map(|source| match self.shards.get(source)?.seed? {

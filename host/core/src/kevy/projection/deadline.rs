@@ -1,14 +1,17 @@
 //! Expiries that count from the primary's clock, made absolute.
 //!
-//! kevy's commands know an absolute time in `PEXPIREAT` and `HPEXPIREAT` alone, so a SET with an expiry becomes two
-//! commands. A form that is not met here (an expiry under a condition, a number that kevy refuses) is left as it is; so
-//! is one that is not positive, which removes the key at once, whenever it is read.
+//! kevy's commands know an absolute time in `PEXPIREAT` and `HPEXPIREAT` alone, so behind a SET with an expiry comes a
+//! command that corrects it. The SET keeps its own: a replica that is cut off between the two, or made a primary there,
+//! must not hold a key for ever that the primary never held so. A form that is not met here (an expiry under a condition,
+//! a number that kevy refuses) is left as it is; so is one that is not positive, which removes the key at once, whenever
+//! it is read.
 
 use alloc::vec::Vec;
 
 use super::Sink;
 use super::bulk::Head;
 use crate::frame::{Frame, Frames};
+use crate::limits::FRAME_ARGS_MAX;
 use crate::resp::{Args, Span, write_array, write_decimal};
 
 /// How a command can carry an expiry.
@@ -46,6 +49,8 @@ impl Form {
     pub(super) fn fits(self, argc: u32) -> bool {
         match self {
             Self::None => false,
+            // No server takes so many words: they are not worth the memory to look at.
+            _ if argc as usize > FRAME_ARGS_MAX => false,
             Self::Set => argc >= 5,
             Self::Setex { .. } => argc == 4,
             Self::Expire { .. } => argc == 3,
@@ -53,50 +58,50 @@ impl Form {
         }
     }
 
-    /// The time at which the frame's key or fields go (Unix time in milliseconds), and the argument with the value that
-    /// is set before, if one is.
-    fn read(self, args: Args<'_>, now: u64) -> Option<(u64, Option<usize>)> {
+    /// The time at which the frame's key or fields go (Unix time in milliseconds).
+    fn read(self, args: Args<'_>, now: u64) -> Option<u64> {
         match self {
             Self::None => None,
-            Self::Set => set_option(args, now).map(|time| (time, Some(2))),
-            Self::Setex { millis } => time(args, 2, millis, now).map(|time| (time, Some(3))),
-            Self::Expire { millis } | Self::Fields { millis } => time(args, 2, millis, now).map(|time| (time, None)),
+            Self::Set => set_option(args, now),
+            Self::Setex { millis } | Self::Expire { millis } | Self::Fields { millis } => time(args, 2, millis, now),
         }
+    }
+
+    /// Whether the frame does more than to set an expiry, and so has to go out before it.
+    pub(super) fn sets(self) -> bool {
+        matches!(self, Self::Set | Self::Setex { .. })
     }
 }
 
-/// Puts `frame`, whose key is called `name`, out with its expiry made absolute; `now` is when it arrived. Nothing is
-/// put out if that cannot be done exactly, and `false` comes back.
+/// Finds the time that the expiry of `frame` means, which arrived at `now`. `None` if that cannot be told exactly.
+#[inline]
+pub(super) fn find(form: Form, (frames, frame): (&Frames<'_>, &Frame), spans: &mut Vec<Span>, now: u64) -> Option<u64> {
+    if form.fits(frame.argc) { form.read(frames.args(frame, spans), now) } else { None }
+}
+
+/// Puts out the command that sets the expiry of `frame`, whose key is called `name` and whose words are in `spans`.
 pub(super) fn put<S: Sink>(
     form: Form,
     (frames, frame): (&Frames<'_>, &Frame),
-    spans: &mut Vec<Span>,
+    spans: &[Span],
     name: &[u8],
-    now: u64,
+    time: u64,
     (shard, sink): (usize, &mut S),
-) -> bool {
-    let args = frames.args(frame, spans);
-    let Some((time, value)) = form.read(args, now) else { return false };
+) {
     let (mut start, mut digits) = (Vec::new(), Vec::with_capacity(20));
     write_decimal(&mut digits, time);
-    let (name_head, digits_head) = (Head::new(name.len()), Head::new(digits.len()));
-    if let Some(value) = value.and_then(|at| args.get(at)) {
-        let head = Head::new(value.len());
-        let pieces = [b"*3\r\n$3\r\nSET\r\n", name_head.text(), name, b"\r\n", head.text(), value, b"\r\n"];
-        sink.command(shard, &pieces);
-    }
     // What stands behind the number goes with it: of key deadlines nothing is left there.
     let mut rest: &[u8] = b"\r\n";
     if let Form::Fields { .. } = form {
-        write_array(&mut start, args.len());
+        write_array(&mut start, frame.argc as usize);
         start.extend_from_slice(b"$10\r\nHPEXPIREAT\r\n");
-        let behind = args.spans.get(2).map_or(0, |span| span.end as usize);
-        rest = args.frame.get(behind..).unwrap_or(rest);
+        let behind = spans.get(2).map_or(0, |span| span.end as usize);
+        rest = frames.bytes_of(frame).get(behind..).unwrap_or(rest);
     } else {
         start.extend_from_slice(b"*3\r\n$9\r\nPEXPIREAT\r\n");
     }
+    let (name_head, digits_head) = (Head::new(name.len()), Head::new(digits.len()));
     sink.command(shard, &[&start, name_head.text(), name, b"\r\n", digits_head.text(), &digits, rest]);
-    true
 }
 
 /// The time that a SET's options say: kevy lets the last one win. `None` if one of them is a condition or unknown.

@@ -25,22 +25,25 @@ impl Projection {
             self.failed += 1;
             return Ok(());
         }
-        let streams = match class {
-            Class::Flush => turn.only.map_or(0..self.shards, |only| only..only + 1),
+        match class {
+            // Of the keys that came from there, some may be in every stream, among those of other shards.
+            Class::Flush if turn.mixes => {
+                let what = "empties one shard of the primary, and this view does not keep its keys apart";
+                return Err(Fault::new(Party::Upstream, format!("{} {what}", self.name(id))));
+            }
             Class::Publish if !self.passes(turn, frame)? => return Ok(()),
-            // An index over keys that a view has not, or has under other names, is of no use to it.
-            Class::Catalog if !self.identity => return Ok(()),
-            Class::Publish | Class::Catalog => turn.only.map_or(0..1, |only| only..only + 1),
+            // An index over keys that a view has not, or has under other names, is of no use to it; where shards are mixed
+            // no snapshot has the catalog, and a replica forgets its own over every snapshot without one.
+            Class::Catalog if !self.identity || turn.mixes => return Ok(()),
+            Class::Flush | Class::Publish | Class::Catalog => {}
             Class::Refuse(why) => {
                 let what = if self.identity { "is of unknown streams" } else { "cannot be filtered" };
                 return Err(Fault::new(Party::Upstream, format!("{} {what}: {why}", self.name(id))));
             }
             _ => return Err(Fault::new(Party::Upstream, format!("kevy never sends {}", self.name(id)))),
-        };
-        self.counts.frames_out += 1;
-        for shard in streams {
-            turn.sink.command(shard, &[turn.frames.bytes_of(frame)]);
         }
+        self.counts.frames_out += 1;
+        turn.sink.command(turn.only.unwrap_or(0), &[turn.frames.bytes_of(frame)]);
         Ok(())
     }
 

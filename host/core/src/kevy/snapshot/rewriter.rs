@@ -11,17 +11,28 @@ use crate::pipeline::{Answers, BATCH_KEY_BYTES, Fate, KeyBatch, Pipeline};
 use crate::rewrite::{HELD_BYTES, unanswered};
 use alloc::vec::Vec;
 
-/// How much of a snapshot is written.
+/// How much of a snapshot is written. What the server has put there for itself never is: it is about keys that a view does
+/// not have, or has under other names, and no view that is not the primary's own bytes follows its changes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Extent {
     /// All of it.
     #[default]
     Whole,
-    /// All but the trailer, as servers before 7.0 write it.
-    WithoutTrailer,
-    /// The records alone, so that those of several snapshots of one version can be put between one
-    /// [`write_head`] and one [`write_end`].
+    /// The records alone, so that those of several snapshots can be put between one [`write_head`] of the latest version
+    /// and one [`write_end`].
     Records,
+    /// What stands behind the records and is about keys, to be put behind the [`write_end`].
+    Trailer,
+}
+
+impl Extent {
+    fn has(self, record: Record) -> bool {
+        match self {
+            Self::Whole => true,
+            Self::Records => record != Record::GroupReads,
+            Self::Trailer => record == Record::GroupReads,
+        }
+    }
 }
 
 /// Counts of what a rewrite did so far.
@@ -35,6 +46,8 @@ pub struct RewriteStats {
     pub renamed: u64,
     /// Keys that the view has in another shard.
     pub elsewhere: u64,
+    /// Records behind the others that were left to an [`Extent::Trailer`].
+    pub behind: u64,
     /// Bytes taken.
     pub bytes_in: u64,
     /// Bytes written.
@@ -169,20 +182,19 @@ impl Sink for Pass<'_> {
     fn part(&mut self, raw: &[u8], part: Part<'_>) -> Result<(), RewriteError> {
         let extent = self.body.extent;
         match part {
-            Part::Key { record: Record::GroupReads, .. } if extent != Extent::Whole => self.body.open = Open::Skipped,
-            Part::Key { record, name, .. } => self.key(raw, name, record.is_key())?,
+            Part::Key { record, name, .. } if extent.has(record) => self.key(raw, name, record.is_key())?,
+            Part::Key { record, .. } => {
+                self.body.open = Open::Skipped;
+                self.body.stats.behind += u64::from(record == Record::GroupReads);
+            }
             Part::Value { last } => self.value(raw, last)?,
             // The primary's own place in its history, if the head names one, is not the view's.
-            Part::Head { version } if extent != Extent::Records => write_head(self.out, version),
+            Part::Head { version } if extent == Extent::Whole => write_head(self.out, version),
             Part::End => {
                 self.ask()?;
-                if extent != Extent::Records {
+                if extent == Extent::Whole {
                     write_end(self.out);
                 }
-            }
-            Part::Aux if extent == Extent::Whole => {
-                self.ask()?;
-                self.out.extend_from_slice(raw);
             }
             Part::Head { .. } | Part::Aux => {}
         }

@@ -232,7 +232,7 @@ impl Parser {
         }
         let name = cursor.take(length)?;
         self.state = State::Value;
-        self.walk.begin(record.layout(self.version));
+        self.walk.begin(record.layout());
         Ok((cursor.at(), Part::Key { record, name, expires }))
     }
 

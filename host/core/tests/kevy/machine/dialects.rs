@@ -40,7 +40,13 @@ fn the_newest_dialect_is_tried_first_and_then_that_of_five_words() {
 #[test]
 fn a_primary_of_the_newest_dialect_is_known_by_its_generation() {
     let mut rig = Rig::one(Kind::Plain);
-    rig.seed(0, &[("a", "1")], 10);
+    rig.connect(0);
+    rig.say(0, format!("+ACK {G} 0\r\n"));
+    assert_eq!(
+        acknowledged(&mut rig, given(&snapshot(&[("a", "1")]), 10)),
+        "REPLCONF ACK 10\r\n",
+        "as soon as it is safe"
+    );
     assert_eq!(acknowledged(&mut rig, format!("+PING {G} 10\r\n")), "REPLCONF ACK 10\r\n");
     rig.cut(0);
     assert_eq!(rig.connect(0), "REPLICATE FROM 77 10 ID sluicegate#0");
@@ -154,4 +160,89 @@ fn an_empty_primary_has_no_snapshot_to_give() {
     rig.told(0);
     rig.machine.links_with_output(&mut links);
     assert_eq!(links, []);
+}
+
+#[test]
+fn a_heartbeat_between_the_pieces_says_of_which_history_the_snapshot_is() {
+    let mut rig = Rig::one(Kind::Plain);
+    rig.seed(0, &[("a", "1")], 10);
+    let body = given(&snapshot(&[("b", "2")]), 3);
+    rig.say(0, [&body[..11], b"+PING 78 3\r\n", &body[11..], b"+PING 78 3\r\n"].concat());
+    rig.cut(0);
+    assert_eq!(rig.connect(0), "REPLICATE FROM 78 3 ID sluicegate#0");
+    rig.say(0, "+ACK 78 3\r\n");
+    rig.say(0, [&body[..11], b"+PING 79 3\r\n", &body[11..], b"+PING 80 3\r\n"].concat());
+    assert_eq!(rig.hung_up.len(), 1, "what follows a snapshot is of the same history");
+    assert_eq!(rig.connect(0), NOTHING);
+}
+
+#[test]
+fn a_heartbeat_that_names_no_generation_is_no_sign_of_another_history() {
+    let mut rig = Rig::one(Kind::Plain);
+    rig.seed(0, &[("a", "1")], 10);
+    let body = given(&snapshot(&[("b", "2")]), 3);
+    rig.say(0, "+PING 10\r\n");
+    rig.say(0, [&body[..11], b"+PING 3\r\n", &body[11..], b"+PING 3\r\n"].concat());
+    rig.say(0, live(3, "SET c 3"));
+    assert_eq!(rig.hung_up.len(), 0);
+    rig.cut(0);
+    assert_eq!(rig.connect(0), format!("REPLICATE FROM {G} 4 ID sluicegate#0"));
+}
+
+#[test]
+fn a_heartbeat_before_the_snapshot_is_not_taken_for_its_absence() {
+    let mut rig = Rig::one(Kind::Plain);
+    let mut replica = rig.replica(0, 0);
+    rig.connect(0);
+    rig.say(0, format!("+ACK {G} 0\r\n+PING {G} 10\r\n"));
+    rig.wait(6_000);
+    replica.drain(&mut rig);
+    assert_eq!(
+        (replica.told(), rig.noted("upstream-unsaid")),
+        (String::new(), None),
+        "it makes one, and says how far it is"
+    );
+    rig.say(0, given(&snapshot(&[("a", "1")]), 10));
+    replica.drain(&mut rig);
+    assert_eq!(replica.keys(), "a=1");
+}
+
+#[test]
+fn a_primary_that_was_replaced_by_an_older_one_feeds_older_replicas() {
+    let mut rig = Rig::one(Kind::Plain);
+    rig.seed(0, &[("a", "1")], 10);
+    rig.cut(0);
+    rig.connect(0);
+    rig.cut(0);
+    assert_eq!(rig.connect(0), FIVE_WORDS);
+    rig.say(0, "+ACK 0\r\n");
+    assert_eq!(acknowledged(&mut rig, given(&snapshot(&[("b", "2")]), 10)), "", "nor is anything acknowledged to it");
+    let mut replica = rig.attach(0, 0, None, 0);
+    replica.drain(&mut rig);
+    assert_eq!(replica.keys(), "b=2");
+}
+
+#[test]
+fn a_primary_that_is_known_to_have_heartbeats_is_not_told_of_as_an_older_one() {
+    let upstream = Upstream { dialect: Some(Dialect::K2), ..Upstream::new("primary", 6004, 1) };
+    let mut rig = Rig::with(upstream, vec![(Kind::Plain, view("all", 1))]);
+    rig.connect(0);
+    rig.say(0, "+ACK 0\r\n");
+    rig.say(0, live(0, "SET a 1"));
+    assert_eq!(rig.noted("upstream-unsaid"), None, "its frames from the first on are all that it has");
+    assert!(rig.noted("view-live").is_none());
+}
+
+#[test]
+fn an_old_primary_that_was_emptied_behind_its_snapshot_begins_anew() {
+    let mut rig = Rig::with(
+        Upstream { dialect: Some(Dialect::K2), ..Upstream::new("primary", 6004, 1) },
+        vec![(Kind::Plain, view("all", 1))],
+    );
+    rig.connect(0);
+    rig.say(0, "+ACK 0\r\n+PING 5 10\r\n");
+    rig.say(0, given(&snapshot(&[("a", "1")]), 10));
+    assert!(rig.hung_up.is_empty());
+    rig.say(0, "+PING 6 10\r\n");
+    assert_eq!((rig.hung_up.len(), rig.connect(0)), (1, FIVE_WORDS.into()), "it says so by the generation alone");
 }

@@ -160,3 +160,39 @@ fn seed_23_a_slow_snapshot_closes_nobody_as_long_as_bytes_move() {
     assert!(rig.closed.contains(&slow.link), "only standing still closes");
     assert_eq!(rig.cancelled, [slow.link]);
 }
+
+#[test]
+fn a_frame_above_the_backlog_waits_for_the_replicas_that_have_not_passed_it_and_for_nobody_else() {
+    let mut rig = Rig::tuned(Kind::Plain, |view| view.backlog_bytes = 1 << 20);
+    rig.seed(0, &[], 10);
+    let (mut quick, mut slow) = (rig.replica(0, 0), rig.replica(0, 0));
+    let mute = rig.link();
+    rig.handle(Input::Accepted { link: mute, view: 0, port: 0, peer: "10.1.1.1:1".into() });
+    quick.drain(&mut rig);
+    slow.drain(&mut rig);
+    // The first fills the output of who takes nothing; the second is given to the other one alone.
+    for offset in [10, 11] {
+        rig.say(0, large(offset, "k", 3 << 20));
+        quick.drain(&mut rig);
+    }
+    rig.say(0, live(12, "SET a 1"));
+    quick.drain(&mut rig);
+    assert!(!rig.closed.contains(&slow.link), "it is not behind by more than one frame");
+    slow.drain(&mut rig);
+    assert_eq!((slow.place(), slow.keys()), (quick.place(), quick.keys()));
+    rig.say(0, live(13, "SET a 2"));
+    let kept = rig.machine.views()[0].backlog(0).unwrap();
+    assert!(kept.end() - kept.start() < 1_000, "nobody needs it any more, and who has not spoken holds nothing");
+}
+
+#[test]
+fn time_that_nobody_has_seen_pass_closes_nobody_who_waits_for_nothing() {
+    let mut rig = Rig::old(Dialect::K1, Kind::Plain);
+    let mut idle = rig.attach(0, 0, None, 0);
+    rig.wait(1_000);
+    idle.drain(&mut rig);
+    // The whole machine was asleep.
+    rig.now += 3_600_000;
+    rig.handle(Input::Tick);
+    assert!(rig.closed.is_empty());
+}

@@ -1,6 +1,7 @@
 //! The link to a shard: cuts, snapshots that do not arrive, silence.
 
 use sluicegate_core::contract::{Drive, Input};
+use sluicegate_core::kevy::Dialect;
 use sluicegate_core::kevy::settings::Upstream;
 
 use super::rig::{G, Kind, NOTHING, Rig, given, live, snapshot, view};
@@ -137,4 +138,122 @@ fn attempts_come_more_and_more_seldom_while_they_fail() {
     rig.dialed(0);
     rig.wait(5_000);
     assert!(rig.notes.iter().any(|note| note.text.contains("no answer")), "one that hangs is given up");
+}
+
+#[test]
+fn a_primary_that_falls_silent_in_a_snapshot_is_left() {
+    let mut rig = Rig::with(Upstream::new("primary", 6004, 1), vec![(Kind::Plain, view("all", 1))]);
+    rig.connect(0);
+    rig.say(0, format!("+ACK {G} 0\r\n+SNAPSHOT\r\n"));
+    rig.wait(59_000);
+    assert_eq!((rig.hung_up.len(), rig.arriving()), (0, 1));
+    rig.wait(2_000);
+    assert_eq!((rig.hung_up.len(), rig.arriving()), (1, 0), "what has come of it is not kept");
+    assert_eq!(rig.connect(0), NOTHING);
+}
+
+#[test]
+fn a_primary_without_heartbeats_may_be_silent_for_ever() {
+    let upstream = Upstream { dialect: Some(Dialect::K1), ..Upstream::new("primary", 6004, 1) };
+    let mut rig = Rig::with(upstream, vec![(Kind::Plain, view("all", 1))]);
+    rig.connect(0);
+    rig.say(0, "+ACK 0\r\n");
+    rig.say(0, given(&snapshot(&[("a", "1")]), 10));
+    rig.wait(600_000);
+    rig.say(0, live(10, "SET b 2"));
+    let mut replica = rig.attach(0, 0, None, 0);
+    replica.drain(&mut rig);
+    assert_eq!((rig.hung_up.len(), replica.keys()), (0, "a=1 b=2".into()));
+}
+
+#[test]
+fn an_attempt_that_was_given_up_says_nothing_of_the_next() {
+    let mut rig = Rig::one(Kind::Plain);
+    rig.dialed(0);
+    rig.wait(5_000);
+    rig.seed(0, &[("a", "1")], 10);
+    rig.handle(Input::DialFailed(0, "refused at last".into()));
+    rig.say(0, live(10, "SET b 2"));
+    let mut replica = rig.replica(0, 0);
+    replica.drain(&mut rig);
+    assert_eq!(replica.keys(), "a=1 b=2");
+    let late = rig.link();
+    rig.handle(Input::Connected(0, late));
+    assert_eq!(rig.hung_up, [late].into(), "one link to a shard is enough");
+}
+
+#[test]
+fn nothing_is_taken_of_a_link_that_was_given_up() {
+    let mut rig = Rig::one(Kind::Plain);
+    rig.seed(0, &[("a", "1")], 10);
+    let mut replica = rig.replica(0, 0);
+    rig.say(0, [b"+PING 78 10\r\n".to_vec(), live(10, "SET of another-history")].concat());
+    replica.drain(&mut rig);
+    assert_eq!((rig.hung_up.len(), replica.keys()), (1, "a=1".into()), "although it came in the same read");
+}
+
+#[test]
+fn a_snapshot_that_comes_faster_than_the_disk_takes_it_is_not_read() {
+    let mut rig = Rig::one(Kind::Plain);
+    rig.writes_itself = false;
+    let body = given(&snapshot(&[("a", &"x".repeat(5 << 20))]), 10);
+    let (most, rest) = body.split_at(body.len() - 100_000);
+    let begins = |rig: &mut Rig| {
+        assert_eq!(rig.connect(0), NOTHING);
+        rig.say(0, format!("+ACK {G} 0\r\n"));
+        rig.say(0, &most[..3 << 20]);
+        assert!(rig.machine.wants_read(rig.up(0).unwrap()));
+        rig.say(0, &most[3 << 20..]);
+        assert!(!rig.machine.wants_read(rig.up(0).unwrap()), "more than four mebibytes wait for the disk");
+    };
+    begins(&mut rig);
+    rig.cut(0);
+    begins(&mut rig);
+    rig.write_spools();
+    assert!(rig.machine.wants_read(rig.up(0).unwrap()), "the disk has taken them");
+    // The last of it is told to be written after the whole was found good.
+    rig.say(0, rest);
+    assert!(rig.machine.wants_read(rig.up(0).unwrap()));
+    let mut replica = rig.replica(0, 0);
+    replica.drain(&mut rig);
+    assert_eq!(replica.keys().len(), 2 + (5 << 20));
+    rig.say(0, &body);
+    assert!(rig.machine.wants_read(rig.up(0).unwrap()), "what was found good is on disk, whatever was told of it");
+}
+
+#[test]
+fn a_frame_may_be_as_large_as_the_most_generous_view_takes_it() {
+    let bounded = |name: &str, bytes| {
+        let mut view = view(name, 1);
+        view.view.frame_bytes_max = bytes;
+        (Kind::Plain, view)
+    };
+    let mut rig = Rig::new(1, vec![bounded("large", 4 << 20), bounded("small", 1 << 20)]);
+    rig.seed(0, &[], 10);
+    rig.say(0, super::rig::large(10, "k", 2 << 20));
+    let mut replica = rig.replica(0, 0);
+    replica.drain(&mut rig);
+    assert_eq!((rig.hung_up.len(), replica.keys().len()), (0, 2 + (2 << 20)));
+}
+
+#[test]
+fn nonsense_between_the_pieces_of_a_snapshot_leaves_nothing_of_it() {
+    let mut rig = Rig::one(Kind::Plain);
+    rig.connect(0);
+    rig.say(0, format!("+ACK {G} 0\r\n"));
+    rig.say(0, &given(&snapshot(&[("a", "1")]), 10)[..11]);
+    assert_eq!(rig.arriving(), 1);
+    rig.say(0, "$0\r\n\r\n");
+    assert_eq!((rig.hung_up.len(), rig.arriving()), (1, 0));
+    rig.seed(0, &[("a", "1")], 10);
+}
+
+#[test]
+fn a_primary_that_has_to_be_asked_anew_is_asked_at_once() {
+    let mut rig = Rig::one(Kind::Plain);
+    rig.seed(0, &[("a", "1")], 10);
+    rig.say(0, "+PING 78 10\r\n");
+    assert_eq!((rig.hung_up.len(), rig.dialed(0)), (1, 0));
+    rig.handle(Input::DialFailed(0, "refused".into()));
+    assert_eq!(rig.dialed(0), 200, "it was no failed attempt");
 }

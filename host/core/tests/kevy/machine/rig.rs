@@ -44,11 +44,14 @@ pub(crate) struct Rig {
     pub(crate) verifies_itself: bool,
     /// Every event is followed by a turn of the pump.
     pub(crate) pumps_itself: bool,
+    /// The disk takes bytes at once; otherwise when [`Rig::write_spools`] is called.
+    pub(crate) writes_itself: bool,
     kinds: Vec<Kind>,
     ups: BTreeMap<usize, LinkId>,
     dialing: BTreeSet<usize>,
     links: u64,
     arriving: BTreeMap<SpoolId, Spool>,
+    unwritten: Vec<(SpoolId, usize)>,
     verified: Vec<SpoolId>,
     kept: BTreeMap<SpoolId, Vec<u8>>,
 }
@@ -107,11 +110,13 @@ impl Rig {
             ships_itself: true,
             verifies_itself: true,
             pumps_itself: true,
+            writes_itself: true,
             kinds,
             ups: BTreeMap::new(),
             dialing: BTreeSet::new(),
             links: 0,
             arriving: BTreeMap::new(),
+            unwritten: Vec::new(),
             verified: Vec::new(),
             kept: BTreeMap::new(),
         };
@@ -170,7 +175,10 @@ impl Rig {
                 self.arriving.remove(&id);
                 self.verified.retain(|verified| *verified != id);
             }
-            Output::SpoolKeep(ids) => self.kept.retain(|kept, _| ids.contains(kept)),
+            Output::SpoolKeep(ids) => {
+                assert!(self.arriving.keys().all(|arriving| ids.contains(arriving)), "one on its way is needed, too");
+                self.kept.retain(|kept, _| ids.contains(kept));
+            }
             Output::Ship(order) => {
                 self.ships.push(order.clone());
                 if self.ships_itself {
@@ -190,7 +198,17 @@ impl Rig {
             let taken = spool.intake.push(bytes);
             spool.fault = taken.err().map(|error| Fault::new(Party::Upstream, error.to_string()));
         }
-        self.handle(Input::SpoolWritten(id, bytes.len()));
+        self.unwritten.push((id, bytes.len()));
+        if self.writes_itself {
+            self.write_spools();
+        }
+    }
+
+    /// The disk has taken what there was.
+    pub(crate) fn write_spools(&mut self) {
+        for (id, bytes) in std::mem::take(&mut self.unwritten) {
+            self.handle(Input::SpoolWritten(id, bytes));
+        }
     }
 
     /// The files of all snapshots that have ended are whole on disk before the first of them is spoken of, as it may be where
@@ -212,6 +230,16 @@ impl Rig {
         }
     }
 
+    /// How many snapshots of the primary are on their way, as far as the shell was told.
+    pub(crate) fn arriving(&self) -> usize {
+        self.arriving.len()
+    }
+
+    /// The spools whose files are still there.
+    pub(crate) fn kept(&self) -> Vec<SpoolId> {
+        self.kept.keys().copied().collect()
+    }
+
     /// What a shell's thread would write for this order.
     pub(crate) fn made(&self, order: &ShipOrder) -> Result<Vec<u8>, Fault> {
         let Cargo::Kevy { spools, version, share, verbatim } = &order.cargo else { panic!("{order:?}") };
@@ -223,23 +251,24 @@ impl Rig {
         }
         let mut pipeline = self.kinds[order.view].pipeline().unwrap_or_else(|| Box::new(KeepAll));
         let mut out = Vec::new();
-        let extent = match share {
-            None if files.len() == 1 => Extent::Whole,
-            _ => Extent::Records,
+        let mut rewrite = |extent, out: &mut Vec<u8>| -> Result<(), Fault> {
+            for file in &files {
+                assert!((4..=*version).contains(&file[8]), "from version 4 on a record is the same in every later one");
+                let mut rewriter = Rewriter::new(extent, *share);
+                let rewritten = rewriter.push(file, &mut *pipeline, out);
+                let rewritten = rewritten.and_then(|()| rewriter.finish(&mut *pipeline, out));
+                rewritten.map_err(|error| Fault::new(Party::Plugin, error.to_string()))?;
+            }
+            Ok(())
         };
-        if extent == Extent::Records {
-            write_head(&mut out, *version);
+        if share.is_none() && files.len() == 1 {
+            rewrite(Extent::Whole, &mut out)?;
+            return Ok(out);
         }
-        for file in files {
-            assert_eq!(file[8], *version, "the records of one snapshot have one version");
-            let mut rewriter = Rewriter::new(extent, *share);
-            let rewritten = rewriter.push(file, &mut *pipeline, &mut out);
-            let rewritten = rewritten.and_then(|()| rewriter.finish(&mut *pipeline, &mut out));
-            rewritten.map_err(|error| Fault::new(Party::Plugin, error.to_string()))?;
-        }
-        if extent == Extent::Records {
-            write_end(&mut out);
-        }
+        write_head(&mut out, *version);
+        rewrite(Extent::Records, &mut out)?;
+        write_end(&mut out);
+        rewrite(Extent::Trailer, &mut out)?;
         Ok(out)
     }
 
@@ -268,16 +297,20 @@ impl Rig {
         LinkId(self.links)
     }
 
-    /// Waits for the next attempt to reach `shard`; how long that took, in milliseconds.
+    /// Sleeps until the next attempt to reach `shard`, and wakes when the machine says; how long that took, in milliseconds.
     pub(crate) fn dialed(&mut self, shard: usize) -> u64 {
         let began = self.now;
-        self.handle(Input::Tick);
         while !self.dialing.remove(&shard) {
             assert!(self.now < began + 60_000, "shard {shard} is never dialed");
-            self.now += 10;
+            self.now = self.machine.next_wakeup().max(self.now);
             self.handle(Input::Tick);
         }
         self.now - began
+    }
+
+    /// Whether somebody is to be dialed.
+    pub(crate) fn dials(&self) -> bool {
+        !self.dialing.is_empty()
     }
 
     /// Waits for the next attempt and lets it through; what was said then.

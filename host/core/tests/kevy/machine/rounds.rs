@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use sluicegate_core::kevy::route::{Routing, shard_of};
 
 use super::replica::Replica;
-use super::rig::{G, Kind, Rig, given, live, snapshot, view};
+use super::rig::{G, Kind, Rig, given, large, live, snapshot, view};
+use crate::model::{Entry, Model, blob};
 
 /// Two shards, and a view of `shards` shards.
 fn two(kind: Kind, shards: usize) -> Rig {
@@ -28,7 +29,11 @@ fn union(rig: &mut Rig, replicas: &mut [Replica]) -> String {
 }
 
 fn replicas(rig: &mut Rig, shards: usize) -> Vec<Replica> {
-    (0..shards).map(|port| rig.replica(0, port)).collect()
+    replicas_of(rig, 0, shards)
+}
+
+fn replicas_of(rig: &mut Rig, view: usize, shards: usize) -> Vec<Replica> {
+    (0..shards).map(|port| rig.replica(view, port)).collect()
 }
 
 // Of two shards `r:1`, `r:2` and `r:3` lie where they lie, and their new names may lie elsewhere.
@@ -174,4 +179,101 @@ fn a_link_that_is_cut_does_not_end_a_round() {
     rig.say(1, live(10, "SET r:41 41"));
     assert_eq!(union(&mut rig, &mut replicas), "k1=5 moved:1=1 moved:2=2 moved:3=3 moved:40=40 moved:41=41 moved:4=4");
     assert!(rig.closed.is_empty());
+}
+
+#[test]
+fn views_that_begin_anew_together_ask_each_shard_once_and_share_its_spool() {
+    let mut rig = Rig::new(2, vec![(Kind::Rename, view("two", 2)), (Kind::Plain, view("one", 1))]);
+    (0..2).for_each(|shard| seeded(&mut rig, shard, 2));
+    let before: Vec<Replica> =
+        [replicas_of(&mut rig, 0, 2), replicas_of(&mut rig, 1, 1)].into_iter().flatten().collect();
+    let (old, link) = (rig.kept(), rig.up(1).unwrap());
+    rig.say(0, given(&snapshot(&[("r:1", "new")]), 0));
+    assert_eq!(rig.closed, before.iter().map(|replica| replica.link).collect(), "both views have ended");
+    assert_eq!(rig.hung_up, [link].into(), "for both of them the other shard is asked once");
+    let (mut two, mut one) = (replicas_of(&mut rig, 0, 2), replicas_of(&mut rig, 1, 1));
+    rig.seed(1, &[("r:2", "new")], 20);
+    assert_eq!(union(&mut rig, &mut two), "moved:1=new moved:2=new");
+    assert_eq!(union(&mut rig, &mut one), "r:1=new r:2=new");
+    assert_eq!((rig.spooled, rig.hung_up.len(), rig.kept().len()), (4, 1, 2));
+    assert!(rig.kept().iter().all(|id| !old.contains(id)), "what nobody needs any more is gone");
+    let (mut two, mut one) = (replicas_of(&mut rig, 0, 2), replicas_of(&mut rig, 1, 1));
+    assert_eq!(union(&mut rig, &mut two), "moved:1=new moved:2=new");
+    assert_eq!(
+        (union(&mut rig, &mut one), rig.spooled),
+        ("r:1=new r:2=new".into(), 4),
+        "late ones have it of the same spools"
+    );
+}
+
+#[test]
+fn a_spool_stays_as_long_as_one_of_two_views_needs_it() {
+    let mut rig = Rig::new(2, vec![(Kind::Rename, view("mixed", 2)), (Kind::Filter, view("apart", 2))]);
+    (0..2).for_each(|shard| seeded(&mut rig, shard, 2));
+    let mut apart = replicas_of(&mut rig, 1, 2);
+    let held = {
+        union(&mut rig, &mut apart);
+        apart[1].keys()
+    };
+    let [_, needed] = rig.kept()[..] else { panic!("{:?}", rig.kept()) };
+    rig.say(0, given(&snapshot(&[]), 0));
+    assert!(rig.closed.contains(&apart[0].link) && !rig.closed.contains(&apart[1].link), "this shard of it goes on");
+    assert!(rig.kept().contains(&needed), "the view that mixes is done with it, the other is not");
+    let mut late = rig.replica(1, 1);
+    late.drain(&mut rig);
+    assert_eq!(late.keys(), held);
+    let mut mixed = replicas_of(&mut rig, 0, 2);
+    assert_eq!(union(&mut rig, &mut mixed), "");
+    rig.seed(1, &[("r:2", "new")], 20);
+    assert!(!rig.kept().contains(&needed));
+    assert_eq!(union(&mut rig, &mut mixed), "moved:2=new");
+    let mut apart = replicas_of(&mut rig, 1, 2);
+    apart.iter_mut().for_each(|replica| replica.drain(&mut rig));
+    assert_eq!((apart[0].keys(), apart[1].keys(), rig.spooled), (String::new(), "r:2=new".into(), 4));
+}
+
+#[test]
+fn while_a_snapshot_is_on_its_way_only_the_one_that_it_replaces_is_dropped() {
+    let mut rig = two(Kind::Plain, 2);
+    (0..2).for_each(|shard| seeded(&mut rig, shard, 2));
+    let old = rig.kept();
+    let body = given(&snapshot(&[("a", "1")]), 0);
+    rig.say(0, &body[..20]);
+    assert_eq!(rig.kept(), old);
+    rig.say(1, given(&snapshot(&[("k1", "1")]), 0));
+    assert!(rig.kept().len() == 1 && rig.kept() != old, "nobody is served from the old one any more");
+    rig.cut(0);
+    rig.say(1, given(&snapshot(&[("k1", "1")]), 0));
+    assert_eq!(rig.kept().len(), 1, "nor when the new one did not arrive");
+    rig.seed(0, &[("a", "1")], 10);
+    let mut replicas = replicas(&mut rig, 2);
+    replicas.iter_mut().for_each(|replica| replica.drain(&mut rig));
+    assert_eq!((replicas[0].keys(), replicas[1].keys()), ("a=1".into(), "k1=1".into()));
+}
+
+#[test]
+fn shards_may_give_snapshots_of_different_versions() {
+    let mut rig = two(Kind::Rename, 2);
+    for (shard, version, key) in [(0, 6, "r:1"), (1, 4, "r:2")] {
+        let entry = Entry { code: 1, ttl: None, key: key.as_bytes().to_vec(), rest: blob(b"v") };
+        let body = Model { version, entries: vec![entry], aux: None, reads: Vec::new() }.bytes();
+        rig.connect(shard);
+        rig.say(shard, format!("+ACK {G} 0\r\n"));
+        rig.say(shard, given(&body, 10));
+    }
+    let mut replicas = replicas(&mut rig, 2);
+    assert_eq!(union(&mut rig, &mut replicas), "moved:1=v moved:2=v");
+    assert!(replicas.iter().all(|replica| replica.snapshot()[8] == 6), "what is made of them has the newer one");
+}
+
+#[test]
+fn a_view_of_several_shards_that_is_outrun_asks_all_of_them_at_once() {
+    let mut small = view("mixed", 1);
+    small.view.backlog_bytes = 1 << 20;
+    let mut rig = Rig::new(2, vec![(Kind::Plain, small)]);
+    (0..2).for_each(|shard| seeded(&mut rig, shard, 2));
+    (10..20).for_each(|offset| rig.say(0, large(offset, "k", 300_000)));
+    let late = rig.replica(0, 0);
+    assert!(rig.closed.contains(&late.link));
+    assert_eq!(rig.hung_up.len(), 2);
 }

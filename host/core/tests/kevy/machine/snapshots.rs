@@ -6,7 +6,7 @@ use sluicegate_core::fault::{Fault, Party};
 
 use super::replica::Replica;
 use super::rig::{G, Kind, NOTHING, Rig, given, live, named, snapshot};
-use crate::model::sample;
+use crate::model::{Model, sample};
 
 /// A primary with `a=1` whose next frame is number 10; the story makes snapshots for replicas itself.
 fn primary(kind: Kind) -> Rig {
@@ -101,6 +101,8 @@ fn seed_13_a_snapshot_that_fails_closes_its_own_link() {
     rig.handle(Input::ShipEnded(third.link, Err(Fault::new(Party::Plugin, "it trapped"))));
     assert_eq!(rig.closed, [first.link, second.link, third.link].into(), "what a plugin does ends its view");
     assert!(rig.noted("view-halted").unwrap().contains("view 'all' halts: plugin: it trapped"));
+    let late = rig.replica(0, 0);
+    assert!(rig.closed.contains(&late.link) && rig.noted("replica-later").unwrap().contains("it trapped"));
 }
 
 #[test]
@@ -136,7 +138,7 @@ fn seed_15_the_chunks_are_the_snapshot_and_nothing_else() {
         replica.drain(&mut rig);
         let expected = match kind {
             Kind::Plain => primarys.bytes(),
-            _ => primarys.viewed(|key| named(key, kind == Kind::Rename)).bytes(),
+            _ => Model { aux: None, ..primarys.viewed(|key| named(key, kind == Kind::Rename)) }.bytes(),
         };
         assert!(replica.snapshot() == expected, "{kind:?}");
     }

@@ -1,14 +1,16 @@
 //! Expiries become absolute.
 
-use super::{Setup, commands};
+use sluicegate_core::limits::FRAME_ARGS_MAX;
+
+use super::{Setup, commands, words};
 
 #[test]
 fn relative_expiries_become_absolute_in_every_view() {
     let stories = [
-        ("SET a v EX 2", "SET a v | PEXPIREAT a 1000000002000"),
-        ("set a v px 2 EX 3", "SET a v | PEXPIREAT a 1000000003000"),
-        ("SETEX a 2 v", "SET a v | PEXPIREAT a 1000000002000"),
-        ("psetex a 2 v", "SET a v | PEXPIREAT a 1000000000002"),
+        ("SET a v EX 2", "SET a v EX 2 | PEXPIREAT a 1000000002000"),
+        ("set a v px 2 EX 3", "set a v px 2 EX 3 | PEXPIREAT a 1000000003000"),
+        ("SETEX a 2 v", "SETEX a 2 v | PEXPIREAT a 1000000002000"),
+        ("psetex a 2 v", "psetex a 2 v | PEXPIREAT a 1000000000002"),
         ("EXPIRE a 2000", "PEXPIREAT a 1000002000000"),
         ("PEXPIRE a +5", "PEXPIREAT a 1000000000005"),
         ("HEXPIRE a 1 NX FIELDS 1 f", "HPEXPIREAT a 1000000001000 NX FIELDS 1 f"),
@@ -29,7 +31,7 @@ fn relative_expiries_become_absolute_in_every_view() {
         }
     }
     Setup::rules().over(2).passes(&[
-        ("SET r:b v EX 2 | SET x:b v EX 2", "1 SET {b}R v | 1 PEXPIREAT {b}R 1000000002000"),
+        ("SET r:b v EX 2 | SET x:b v EX 2", "1 SET {b}R v EX 2 | 1 PEXPIREAT {b}R 1000000002000"),
         ("EXPIRE r:b 1 | SETEX x:b 1 v", "1 PEXPIREAT {b}R 1000000001000"),
         ("HEXPIRE r:b 1 FIELDS 1 f", "1 HPEXPIREAT {b}R 1000000001000 FIELDS 1 f"),
     ]);
@@ -72,6 +74,33 @@ fn what_cannot_be_made_exact_or_lasts_is_left_alone() {
             old.passes(&[(line, &format!("0 {line}"))]);
         }
         old.passes(&[("EXPIRE a 1", "0 PEXPIREAT a 1000000001000")]);
+    }
+}
+
+/// A replica that is cut off, or made a primary, between the two commands must not keep the key for ever.
+#[test]
+fn no_command_by_itself_leaves_a_key_without_the_expiry_that_it_came_with() {
+    for setup in [Setup::plain(), Setup::rules(), Setup::rules().over(2)] {
+        for line in ["SET a v EX 2", "SET r:a v PX 2", "SETEX a 2 v", "PSETEX r:a 2 v"] {
+            let told = setup.run(&commands(line), usize::MAX);
+            let first = words(&told.out.commands[0].1);
+            assert!(first.len() > 3, "{line} begins with a plain {first:?}");
+        }
+    }
+}
+
+/// What is known of a frame's words takes eight bytes a word: those of one that no server takes are not looked at.
+#[test]
+fn a_frame_with_more_words_than_servers_take_is_not_taken_apart() {
+    for setup in [Setup::plain(), Setup::rules()] {
+        for verb in ["SET", "HEXPIRE"] {
+            let options = ["EX", "5"].into_iter().cycle().take(FRAME_ARGS_MAX);
+            let command: Vec<Vec<u8>> = [verb, "a", "5"].into_iter().chain(options).map(Vec::from).collect();
+            let told = setup.run(std::slice::from_ref(&command), usize::MAX);
+            let (told, halted) = (told.out.commands, told.fault);
+            assert_eq!((told.len(), halted), (1, None), "{verb}");
+            assert!(words(&told[0].1) == command, "{verb} is as it was");
+        }
     }
 }
 

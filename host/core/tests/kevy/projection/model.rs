@@ -41,6 +41,9 @@ fn apply(store: &mut Store, words: &[Vec<u8>]) {
 /// core.
 fn halts(words: &[Vec<u8>], shards: usize, home: bool) -> bool {
     let joined = matches!(words[0].as_slice(), b"RENAME" | b"COPY") && words.len() > 2;
+    if words[0] == b"FLUSHALL" {
+        return !home;
+    }
     let (Some(from), Some(to)) = (words.get(1), words.get(2)) else { return false };
     if !joined {
         return false;

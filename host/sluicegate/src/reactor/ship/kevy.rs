@@ -1,27 +1,27 @@
 //! The snapshot of one stream of a kevy view: of one shard of the primary, or a share of several of them.
 
 use std::fs::File;
+use std::io::Seek;
 
 use sluicegate_core::kevy::route::Share;
 use sluicegate_core::kevy::snapshot::{Extent, RewriteStats, Rewriter, write_end, write_head};
 use sluicegate_core::pipeline::Pipeline;
 
-use super::{Hold, Load, PIECE_BYTES, Stop, broken, each_piece};
+use super::{Hold, Load, PIECE_BYTES, Stop, broken, each_piece, own};
 
 /// Makes a snapshot of this version of the spooled ones: of all keys, or of those that lie in `share`.
 pub(super) fn make(
     version: u8,
     share: Option<Share>,
-    files: Vec<File>,
+    files: &[File],
     pipeline: &mut dyn Pipeline,
     hold: &Hold,
 ) -> Result<(), Stop> {
     let give = |made: Vec<u8>| if made.is_empty() { Ok(()) } else { hold.load(Load::Bytes(made.into())) };
-    let stats = match <[File; 1]>::try_from(files) {
-        // Nothing is put together: what stands behind the records can stay.
-        Ok([file]) if share.is_none() => rewrite(Rewriter::new(Extent::Whole, None), file, pipeline, hold, &give)?,
-        Ok([file]) => join(version, share, vec![file], pipeline, hold, &give)?,
-        Err(files) => join(version, share, files, pipeline, hold, &give)?,
+    let stats = match files {
+        // Nothing is put together: it is rewritten in one go.
+        [file] if share.is_none() => rewrite(Rewriter::new(Extent::Whole, None), file, pipeline, hold, &give)?,
+        files => join(version, share, files, pipeline, hold, &give)?,
     };
     tracing::debug!(
         event = "ship",
@@ -34,11 +34,11 @@ pub(super) fn make(
     Ok(())
 }
 
-/// The records of all files between one head and one end.
+/// The records of all files between one head and one end, and behind that what else they say of the keys.
 fn join(
     version: u8,
     share: Option<Share>,
-    files: Vec<File>,
+    files: &[File],
     pipeline: &mut dyn Pipeline,
     hold: &Hold,
     give: &impl Fn(Vec<u8>) -> Result<(), Stop>,
@@ -47,22 +47,31 @@ fn join(
     write_head(&mut edge, version);
     give(edge)?;
     let mut total = RewriteStats::default();
+    let mut again = Vec::new();
     for file in files {
         let stats = rewrite(Rewriter::new(Extent::Records, share), file, pipeline, hold, give)?;
         total.kept += stats.kept;
         total.dropped += stats.dropped;
         total.renamed += stats.renamed;
         total.elsewhere += stats.elsewhere;
+        if stats.behind > 0 {
+            again.push(file);
+        }
     }
     let mut edge = Vec::new();
     write_end(&mut edge);
     give(edge)?;
+    // What stands behind a file's records is written behind all records, and may be too large to be held until then.
+    for mut file in again {
+        file.rewind().map_err(|error| own(format!("cannot read a spooled snapshot again: {error}")))?;
+        rewrite(Rewriter::new(Extent::Trailer, share), file, pipeline, hold, give)?;
+    }
     Ok(total)
 }
 
 fn rewrite(
     mut rewriter: Rewriter,
-    file: File,
+    file: &File,
     pipeline: &mut dyn Pipeline,
     hold: &Hold,
     give: &impl Fn(Vec<u8>) -> Result<(), Stop>,
