@@ -22,14 +22,14 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-pub(crate) use report::{Difference, Findings};
+pub(crate) use report::Findings;
 pub(crate) use server::Address;
 pub(crate) use view::View;
 
 use reading::Glance;
 use server::{Features, Server, trouble};
 use suspects::Suspect;
-use verdict::{Class, Rules};
+use verdict::Rules;
 use view::Kept;
 
 /// Keys that a server is asked for at once.
@@ -146,7 +146,7 @@ impl Comparison<'_> {
     }
 
     fn is_full(&self) -> bool {
-        self.findings.differences.len() >= self.order.max_differences
+        self.findings.of_interest() >= self.order.max_differences
     }
 
     /// What the primary has in a database, and then what only the replica has.
@@ -234,7 +234,7 @@ impl Comparison<'_> {
     }
 
     fn look_again(&mut self) -> anyhow::Result<()> {
-        let most = self.order.max_differences.saturating_sub(self.findings.differences.len());
+        let most = self.order.max_differences.saturating_sub(self.findings.of_interest());
         let found = suspects::look(&mut self.pair, &mut self.suspects, self.order.wait, most)?;
         self.findings.differences.extend(found);
         self.findings.is_partial |= self.is_full();
@@ -245,10 +245,8 @@ impl Comparison<'_> {
         if self.view.decides_frames() {
             self.findings.notes.push("function libraries are left out: a plugin decides about them".into());
         } else if self.pair.common.since_7 && self.order.database.is_none() && !self.is_full() {
-            for (name, what) in functions::compare(&mut self.pair, self.order.wait)? {
-                let difference = Difference { class: Class::Different, db: 0, key: Some(name.clone()), name, what };
-                self.findings.differences.push(difference);
-            }
+            let found = functions::compare(&mut self.pair, self.order.wait)?;
+            self.findings.differences.extend(found);
         }
         Ok(())
     }

@@ -105,12 +105,14 @@ impl Elements {
         self.held_bytes <= HELD_BYTES_MAX
     }
 
-    /// The first element that these have and `others` have not; `None` if that cannot be told, or there is none.
-    pub(super) fn first_not_in(&self, others: &Self) -> Option<&Element> {
-        let held: BTreeSet<&Element> = others.held.iter().collect();
+    /// The first `most` elements that these have and `others` have not; none if that cannot be told.
+    pub(super) fn not_in(&self, others: &Self, most: usize) -> Vec<&Element> {
+        if !others.is_whole() {
+            return Vec::new();
+        }
+        let theirs: BTreeSet<&Element> = others.held.iter().collect();
         let own: BTreeSet<&Element> = self.held.iter().collect();
-        let first = own.into_iter().find(|element| !held.contains(element));
-        first.filter(|_| others.is_whole())
+        own.into_iter().filter(|element| !theirs.contains(element)).take(most).collect()
     }
 }
 

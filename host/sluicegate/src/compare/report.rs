@@ -4,11 +4,12 @@ use std::fmt;
 
 use super::verdict::Class;
 
-/// One key that is not as it must be.
+/// One key, or one function library, that is not as it must be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Difference {
     pub(crate) class: Class,
-    pub(crate) db: u32,
+    /// `None`: a function library.
+    pub(crate) db: Option<u32>,
     /// The primary's name for it; `None`: no key of the primary bears this name in the view.
     pub(crate) key: Option<Vec<u8>>,
     /// Its name in the view.
@@ -38,6 +39,11 @@ impl Findings {
     /// How many keys are wrong.
     pub(crate) fn wrong(&self) -> usize {
         self.count(&[Class::Missing, Class::Extra, Class::Different])
+    }
+
+    /// How many differences count towards the most that are of interest.
+    pub(crate) fn of_interest(&self) -> usize {
+        self.wrong() + self.undecided()
     }
 
     /// How many keys could not be decided.
@@ -91,7 +97,10 @@ impl Difference {
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = text(&self.name);
-        write!(f, "db {} ", self.db)?;
+        match self.db {
+            Some(db) => write!(f, "db {db} ")?,
+            None => write!(f, "function library ")?,
+        }
         match &self.key {
             None => write!(f, "(no key of the primary) as \"{name}\"")?,
             Some(key) if *key == self.name => write!(f, "\"{name}\"")?,

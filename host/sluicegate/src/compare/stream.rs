@@ -27,7 +27,10 @@ pub(super) fn read(link: &mut Connection, since_7: bool) -> io::Result<Result<(E
                 Ok(read) => entries = read,
                 Err(text) => return Ok(Err(text)),
             },
-            "groups" => link.value()?.elements().iter().for_each(|group| self::group(group, &mut about, &mut told)),
+            "groups" => {
+                let groups = link.value()?;
+                groups.elements().iter().try_for_each(|group| self::group(group, &mut about, &mut told))?;
+            }
             counter => {
                 let value = link.value()?.text();
                 if COUNTERS.contains(&counter) || (since_7 && NEW_COUNTERS.contains(&counter)) {
@@ -43,8 +46,13 @@ fn say<const N: usize>(phrase: String, to: [&mut Elements; N]) {
     to.into_iter().for_each(|elements| elements.push(Element::phrase(&phrase)));
 }
 
-fn group(group: &Value, about: &mut Elements, told: &mut Elements) {
+fn group(group: &Value, about: &mut Elements, told: &mut Elements) -> io::Result<()> {
     let name = name(group);
+    let pending = field(group, "pending").elements();
+    // What is not found would be taken for equal.
+    if *field(group, "pel-count") != Value::Integer(pending.len() as i64) {
+        return Err(broken("a group that does not tell its pending entries"));
+    }
     say(format!("group {name}, last delivered {}", field(group, "last-delivered-id").text()), [about, told]);
     for consumer in field(group, "consumers").elements() {
         let phrase = format!("consumer {} of group {name}", self::name(consumer));
@@ -54,14 +62,15 @@ fn group(group: &Value, about: &mut Elements, told: &mut Elements) {
             _ => say(phrase, [about, told]),
         }
     }
-    for pending in field(group, "pel").elements() {
-        if let [id, consumer, _, count] = pending.elements() {
+    for entry in pending {
+        if let [id, consumer, _, count] = entry.elements() {
             let phrase = format!("entry {} of group {name} pending for {}", id.text(), shown(consumer));
             say(format!("{phrase}, delivered {} times", count.text()), [about]);
             // Nor of an entry that a consumer reads once more.
             say(phrase, [told]);
         }
     }
+    Ok(())
 }
 
 /// A field of a flat list of names and values.

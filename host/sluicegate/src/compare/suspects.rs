@@ -13,8 +13,8 @@ use super::view::Kept;
 
 /// The pause between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
-/// A key that has changed for so many times the operator's patience will be changing when that is over again.
-const ROUNDS: u32 = 3;
+/// What has changed for so many times the operator's patience will be changing when that is over again.
+pub(super) const ROUNDS: u32 = 3;
 /// Values of the primary that are remembered of one key.
 const SEEN_MAX: usize = 256;
 
@@ -51,7 +51,7 @@ impl Suspect {
     }
 
     fn difference(&self, class: Class, what: String) -> Difference {
-        Difference { class, db: self.db, key: self.key.clone(), name: self.name.clone(), what }
+        Difference { class, db: Some(self.db), key: self.key.clone(), name: self.name.clone(), what }
     }
 
     /// Reads the primary, the replica, and the primary once more.

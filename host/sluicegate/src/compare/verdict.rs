@@ -5,6 +5,8 @@ use super::reading::{Expiry, Held, Reading};
 
 /// Bytes of an element that are shown.
 const SHOWN: usize = 48;
+/// Elements that are named of those that only one side has.
+const NAMED: usize = 3;
 /// Bytes before the place where two elements part that are shown.
 const CONTEXT: usize = 16;
 
@@ -96,7 +98,7 @@ fn elements(must: &Held, is: &Held) -> String {
     let noun = noun(&must.kind);
     let mut words = "value: ".to_owned();
     if must.value.count != is.value.count {
-        words += &format!("has {} {noun}, must have {}; ", is.value.count, must.value.count);
+        words += &format!("has {}, must have {}; ", counted(is), must.value.count);
     }
     words
         + &match (must.kind.as_str(), must.value.ordered) {
@@ -118,8 +120,12 @@ fn first_of_list(must: &Elements, is: &Elements, noun: &str) -> String {
 }
 
 fn sets(must: &Elements, is: &Elements, noun: &str) -> String {
-    let lacked = must.first_not_in(is).map(|element| format!("lacks {}", shown(element, 0)));
-    let more = is.first_not_in(must).map(|element| format!("must not have {}", shown(element, 0)));
+    let list = |verb: &str, elements: Vec<&Element>| {
+        let shown = elements.iter().map(|element| shown(element, 0)).collect::<Vec<_>>().join(", ");
+        (!elements.is_empty()).then(|| format!("{verb} {shown}"))
+    };
+    let lacked = list("lacks", must.not_in(is, NAMED));
+    let more = list("must not have", is.not_in(must, NAMED));
     match (lacked, more) {
         (None, None) => format!("the {noun} differ"),
         (lacked, more) => lacked.into_iter().chain(more).collect::<Vec<_>>().join(", "),
@@ -150,7 +156,7 @@ fn summary(held: &Held) -> String {
     };
     match held.is_opaque {
         true => format!("{}{expires}", held.kind),
-        false => format!("{} of {} {}{expires}", held.kind, held.value.count, noun(&held.kind)),
+        false => format!("{} of {}{expires}", held.kind, counted(held)),
     }
 }
 
@@ -160,6 +166,16 @@ fn moment(expiry: Expiry) -> String {
         Expiry::Between(from, to) if from == to => from.to_string(),
         Expiry::Between(from, to) => format!("{from} to {to}"),
     }
+}
+
+/// `3 elements`, `1 entry`
+fn counted(held: &Held) -> String {
+    let noun = match (held.value.count, noun(&held.kind)) {
+        (1, "entries") => "entry",
+        (1, noun) => noun.trim_end_matches('s'),
+        (_, noun) => noun,
+    };
+    format!("{} {noun}", held.value.count)
 }
 
 fn noun(kind: &str) -> &'static str {
