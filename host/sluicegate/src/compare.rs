@@ -5,8 +5,10 @@
 //! What looks different is only a suspicion, see [`suspects`].
 //!
 //! A large value is folded while it comes and never held. Memory grows by the 16 bytes of a fingerprint (some 40 in their
-//! table) for each kept key of one database, and by the fields of one hash where fields can expire.
+//! table) for each kept key of one database, and by the names of the fields of one hash,
+//! where fields can expire, or of the members of one vector set.
 
+mod details;
 mod elements;
 mod functions;
 mod reading;

@@ -4,15 +4,14 @@ use std::io;
 
 use sha2::{Digest, Sha256};
 
+use super::details::{self, Details};
 use super::elements::{self, Element, Elements, Shape};
 use super::server::{Command, Features, Fence, Server, clock, number};
 use super::stream;
-use crate::client::{Connection, Head, Value, broken};
+use crate::client::{Connection, Head, broken};
 
 /// `DUMP` ends in the version of its format and a checksum over both: the same value differs there between servers.
 const DUMP_TAIL: usize = 10;
-/// Fields whose expiries are asked for by one command.
-const FIELDS: usize = 1000;
 
 /// When a key expires. Unix milliseconds, as far as the server tells: before 7.0 it tells how long it is until then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,56 +121,33 @@ pub(super) fn glance(server: &mut Server, keys: &[&[u8]]) -> anyhow::Result<(Vec
 /// Reads a key of the selected database in full, as far as servers with these features can be compared.
 pub(super) fn read(server: &mut Server, key: &[u8], common: Features) -> anyhow::Result<(Reading, Fence)> {
     let kind = server.ask(&[b"TYPE", key])?.text();
-    let names = if common.field_expiry && kind == "hash" { watch(server, key)? } else { Vec::new() };
-    let count = |fields: &[Vec<u8>]| fields.len().to_string().into_bytes();
-    let counts: Vec<Vec<u8>> = names.chunks(FIELDS).map(count).collect();
-
+    let details = Details::watch(server, key, &kind, common)?;
     let since_7 = server.has.since_7;
     let mut commands = vec![vec![&b"TYPE"[..], key]];
     commands.extend(ask_expiry(key, since_7));
     commands.push(ask_value(&kind, key));
-    for (fields, count) in names.chunks(FIELDS).zip(&counts) {
-        let ask = vec![&b"HPEXPIRETIME"[..], key, b"FIELDS", count];
-        commands.push(ask.into_iter().chain(fields.iter().map(Vec::as_slice)).collect());
-    }
+    commands.extend(details.questions(key));
     let answer = server.together(&commands, |link| {
         let (found, expiry) = (link.value()?.text(), expiry(link, since_7)?);
-        let value = value(link, &kind, common)?;
-        let times = counts.iter().map(|_| link.value()).collect::<io::Result<Vec<_>>>()?;
-        Ok((found, expiry, value, times))
+        let mut value = value(link, &kind, common)?;
+        let about = details.read(link)?;
+        if let Ok((_, described, _)) = &mut value {
+            about.into_iter().for_each(|phrase| described.push(phrase));
+        }
+        Ok((found, expiry, value))
     })?;
     let fence = server.fence.clone();
-    let Some((found, expiry, value, times)) = answer else { return Ok((Reading::Moved, fence)) };
+    let Some((found, expiry, value)) = answer else { return Ok((Reading::Moved, fence)) };
     if found != kind {
         return Ok((Reading::Moved, fence));
     }
     if kind == "none" {
         return Ok((Reading::Absent, fence));
     }
-    let (value, mut about, told) = value.map_err(|text| server.refused("a question for a value", &text))?;
-    for (field, time) in names.iter().zip(times.iter().flat_map(Value::elements)) {
-        if let Value::Integer(time @ 0..) = time {
-            about.push(Element::phrase(&format!("field {:?} expires at {time}", field.escape_ascii().to_string())));
-        }
-    }
+    let (value, about, told) = value.map_err(|text| server.refused("a question for a value", &text))?;
     let is_opaque = shape(&kind).is_none() && kind != "stream";
     let told = told.unwrap_or_else(|| about.clone());
     Ok((Reading::Held(Box::new(Held { kind, expiry, value, about, told, is_opaque })), fence))
-}
-
-/// The fields of a hash, which the next transaction refuses to tell more of if they have changed by then.
-fn watch(server: &mut Server, key: &[u8]) -> anyhow::Result<Vec<Vec<u8>>> {
-    server.ask(&[b"WATCH", key])?;
-    match server.ask(&[b"HKEYS", key]) {
-        Ok(names) => Ok(names.elements().iter().filter_map(bytes).collect()),
-        // Another type by now, which the transaction will notice.
-        Err(error) if format!("{error:#}").contains("WRONGTYPE") => Ok(Vec::new()),
-        Err(error) => Err(error),
-    }
-}
-
-fn bytes(value: &Value) -> Option<Vec<u8>> {
-    if let Value::Bulk(bytes) = value { Some(bytes.clone()) } else { None }
 }
 
 /// How the elements of a type are told; `None` for a stream, and for a type that is not known here.
@@ -179,7 +155,7 @@ fn shape(kind: &str) -> Option<Shape> {
     Some(match kind {
         "string" => Shape::Text,
         "list" => Shape::List,
-        "set" => Shape::Set,
+        "set" | "vectorset" => Shape::Set,
         "hash" => Shape::Pairs,
         "zset" => Shape::Scored,
         _ => return None,
@@ -193,6 +169,7 @@ fn ask_value<'a>(kind: &str, key: &'a [u8]) -> Command<'a> {
         "set" => &[b"SMEMBERS", key],
         "hash" => &[b"HGETALL", key],
         "zset" => &[b"ZRANGE", key, b"0", b"-1", b"WITHSCORES"],
+        "vectorset" => &[b"VRANDMEMBER", key, details::ALL],
         "stream" => &[b"XINFO", b"STREAM", key, b"FULL", b"COUNT", b"0"],
         _ => &[b"DUMP", key],
     };
