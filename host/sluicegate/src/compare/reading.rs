@@ -229,3 +229,22 @@ fn expiry(link: &mut Connection, since_7: bool) -> io::Result<Expiry> {
         left => Expiry::Between(before.saturating_add(left), after.saturating_add(left)),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_that_is_told_roughly_may_be_the_exact_one() {
+        let (exact, rough) = (Expiry::Between(100, 100), Expiry::Between(98, 101));
+        assert!(exact.agrees(rough, 0) && rough.agrees(exact, 0) && Expiry::Never.agrees(Expiry::Never, 0));
+        assert!(!exact.agrees(Expiry::Between(101, 103), 0) && exact.agrees(Expiry::Between(101, 103), 1));
+        assert!(!exact.agrees(Expiry::Never, 1_000_000) && !Expiry::Never.agrees(exact, 1_000_000));
+    }
+
+    #[test]
+    fn what_has_expired_is_not_there() {
+        assert!(Expiry::Between(98, 101).has_come(101) && !Expiry::Between(98, 101).has_come(100));
+        assert!(!Expiry::Never.has_come(i64::MAX));
+    }
+}

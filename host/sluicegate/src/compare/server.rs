@@ -236,3 +236,59 @@ pub(super) fn clock(time: &Value) -> i64 {
 pub(super) fn number(value: &Value) -> io::Result<i64> {
     if let Value::Integer(number) = value { Ok(*number) } else { Err(broken(value.text())) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+
+    /// Answers every question in this way, once it has been asked something, and hangs up.
+    fn server(answer: &'static [u8]) -> Address {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+        let port = listener.local_addr().expect("its address").port();
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a client");
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(answer);
+        });
+        let place = ("127.0.0.1".into(), port);
+        Address { party: "replica", place, user: None, password: None, timeout: Duration::from_secs(10) }
+    }
+
+    #[test]
+    fn whatever_answers_is_named_and_nothing_is_made_of_what_it_claims() {
+        for answer in [
+            &b""[..],
+            b"HTTP/1.1 400 Bad Request\r\n\r\n",
+            b"*18446744073709551615\r\n",
+            b"*99999999999\r\n$99999999999\r\n",
+            b"$-2\r\n",
+            b"*-9\r\n",
+            b"\r\n",
+            b"*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n",
+            b"*2\r\n*-1\r\n*-1\r\n+OK\r\n+QUEUED\r\n+QUEUED\r\n*7\r\n",
+            b"*2\r\n*-1\r\n*-1\r\n+OK\r\n+QUEUED\r\n+QUEUED\r\n*-1\r\n",
+        ] {
+            let address = server(answer);
+            let error = match Server::open(&address) {
+                // A transaction that was not carried out is noticed by who asked for something in it.
+                Ok(server) => server.refused("EXEC", "nothing"),
+                Err(error) => error,
+            };
+            let text = format!("{error:#}");
+            assert!(text.contains("the replica at 127.0.0.1"), "{}: {text}", answer.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_what_to_do() {
+        let refused =
+            Server::open(&server(b"-NOPERM this user has no permissions\r\n")).map(drop).expect_err("refused");
+        assert!(format!("{refused:#}").ends_with(ACL), "{refused:#}");
+        let loading = Server::open(&server(b"-LOADING the dataset\r\n")).map(drop).expect_err("refused");
+        assert!(format!("{loading:#}").contains("compare again when"), "{loading:#}");
+    }
+}
