@@ -233,7 +233,7 @@ fn writes_meanwhile_are_no_differences() -> Result<()> {
     equal_while_written_to(Kind::Valkey91, Kind::Valkey91)
 }
 
-/// Here no two `DUMP`s of small values are alike, and every key is read in full.
+/// Here many equal values have unequal `DUMP`s, and their keys are read in full.
 #[test]
 fn writes_meanwhile_are_no_differences_for_another_family() -> Result<()> {
     equal_while_written_to(Kind::Redis70, Kind::Valkey91)
