@@ -166,7 +166,7 @@ impl Proxy {
     }
 
     fn launch(&mut self) -> Result<()> {
-        let file = self.dir.path().join("sluicegate.toml");
+        let file = self.config_file();
         let data_dir = self.dir.path().join("data");
         std::fs::create_dir_all(&data_dir)?;
         std::fs::write(&file, self.config.toml(&data_dir, &self.ports))?;
@@ -296,6 +296,11 @@ impl Proxy {
         let mut process = self.process.take().context("the proxy does not run")?;
         process.signal("TERM")?;
         process.wait_end(Duration::from_secs(10)).with_context(|| self.context())
+    }
+
+    /// The configuration that it runs with.
+    pub fn config_file(&self) -> PathBuf {
+        self.dir.path().join("sluicegate.toml")
     }
 
     fn log_path(&self) -> PathBuf {

@@ -53,6 +53,23 @@ impl GuestPipeline {
         Ok(Self { members, traits, stats, work: Work::default() })
     }
 
+    /// What the keys would be called at the primary if the view had them under these names. Whether it has is for
+    /// [`Pipeline::keys`] to say: a name that no key gets has an original, too.
+    ///
+    /// # Errors
+    /// A plugin failed.
+    pub fn originals(&mut self, names: &KeyBatch) -> Result<KeyBatch, PluginFault> {
+        let mut now = names.clone();
+        for member in self.members.iter_mut().rev().filter(|member| member.plugin.exports().has_transform()) {
+            if let Answer::Plugin(edits) = member.original(now.db, View::of(&now))? {
+                let mut next = Columns::default();
+                next.edit(View::of(&now), &edits).map_err(|what| member.halt(what))?;
+                now = KeyBatch { db: now.db, offsets: next.offsets, keys: next.keys };
+            }
+        }
+        Ok(now)
+    }
+
     /// A handle on the counters, which stays good when the pipeline is given away.
     pub fn stats(&self) -> StatsHandle {
         self.stats.clone()

@@ -12,9 +12,10 @@ use std::time::Instant;
 
 use anyhow::Context;
 use sluicegate_core::pipeline::Pipeline;
-use sluicegate_guest::{Plugin, Room, RoomSettings};
+use sluicegate_guest::{GuestPipeline, Plugin, Room, RoomSettings};
 
 use self::core::Core;
+use crate::compare;
 use crate::config::{ConfigError, Plan, Ports};
 use crate::reactor::{self, Clock, Reactor};
 
@@ -64,12 +65,34 @@ impl Plugins {
 
     /// Instances of their own for one more user of a view's plugins; `None` for a view without plugins.
     pub(crate) fn pipeline(&self, view: usize) -> anyhow::Result<Option<Box<dyn Pipeline>>> {
+        Ok(self.guests(view)?.map(|guests| Box::new(guests) as Box<dyn Pipeline>))
+    }
+
+    fn guests(&self, view: usize) -> anyhow::Result<Option<GuestPipeline>> {
         let plugins = self.views.get(view).map_or(&[][..], |plugins| plugins);
         if plugins.is_empty() {
             return Ok(None);
         }
-        Ok(Some(Box::new(self.room.pipeline(plugins)?)))
+        Ok(Some(self.room.pipeline(plugins)?))
     }
+}
+
+/// Compares a replica with one view of the plan's primary. Nothing is written, here or there.
+///
+/// # Errors
+/// A plugin does not load or fails; a server cannot be reached, or does not allow what has to be asked.
+pub(crate) fn compare(
+    mut plan: Plan,
+    view: usize,
+    order: &compare::Order,
+    progress: &mut dyn FnMut(&compare::Findings),
+) -> anyhow::Result<compare::Findings> {
+    // Only what this view uses: the rest would be compiled in vain.
+    let pipeline = plan.views[view].settings.pipeline.clone();
+    plan.plugins.retain(|plugin| pipeline.contains(&plugin.name));
+    let plugins = Plugins::load(&plan)?;
+    let mut view = compare::View::new(&plan.views[view].settings.name, plugins.guests(view)?);
+    compare::run(order, &mut view, progress)
 }
 
 /// Makes the data directory, private to this user, and keeps others out of it while the returned file is open.

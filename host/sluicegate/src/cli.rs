@@ -1,5 +1,6 @@
 //! The command line: one module a verb.
 
+mod compare;
 pub(crate) mod exit;
 mod run;
 mod validate;
@@ -16,6 +17,8 @@ Examples:
   sluicegate run --upstream db:6379 --listen :7000 serve replicas of db on 127.0.0.1:7000
   sluicegate run --config sluicegate.toml          the same from a file: views, plugins, users
   sluicegate validate --config sluicegate.toml     find mistakes before they are used
+  sluicegate compare --config sluicegate.toml --view eu --replica replica:6379
+                                                   does the replica hold what it must?
 
 Exit codes: 0 ok, 64 usage, 70 our own fault, 74 input or output, 78 configuration";
 
@@ -36,6 +39,8 @@ enum Verb {
     Run(Box<run::Args>),
     /// Check a configuration without binding a port or writing a file
     Validate(validate::Args),
+    /// Check that a replica holds exactly its view of the primary, key by key, while both work
+    Compare(compare::Args),
     /// Show a primary, the proxy and two replicas at work, and check the replicas
     Demo(demo::Args),
     /// Run a program that ends when the process PARENT ends
@@ -55,13 +60,14 @@ pub(crate) fn main() -> ExitCode {
         }
     };
     let done = match cli.verb {
-        Verb::Run(args) => args.run(),
-        Verb::Validate(args) => args.run(),
-        Verb::Demo(args) => args.run(),
-        Verb::WithParent(args) => args.run(),
+        Verb::Run(args) => args.run().map(|()| exit::OK),
+        Verb::Validate(args) => args.run().map(|()| exit::OK),
+        Verb::Compare(args) => args.run(),
+        Verb::Demo(args) => args.run().map(|()| exit::OK),
+        Verb::WithParent(args) => args.run().map(|()| exit::OK),
     };
     match done {
-        Ok(()) => exit::OK.into(),
+        Ok(code) => code.into(),
         Err(error) => exit::report(&error),
     }
 }

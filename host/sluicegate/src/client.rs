@@ -1,8 +1,8 @@
-//! A small blocking client: what a kevy is asked at the start, what the demo asks of its servers, and what its model servers
-//! are built on.
+//! A small blocking client: what a kevy is asked at the start, what servers are asked when they are compared, what the demo
+//! asks of its own, and what its model servers are built on.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use anyhow::bail;
@@ -53,6 +53,23 @@ impl Value {
     }
 }
 
+/// How an answer begins; of a bulk or an array, all the rest is still to come.
+#[derive(Debug)]
+pub(super) enum Head {
+    /// `+…`
+    Simple(String),
+    /// `-…`
+    Error(String),
+    /// `:…`
+    Integer(i64),
+    /// `$-1` or `*-1`
+    Nil,
+    /// `$…`: so many bytes, for [`Connection::pour`].
+    Bulk(usize),
+    /// `*…`: so many answers.
+    Array(usize),
+}
+
 /// One connection, as client or as server.
 pub(super) struct Connection {
     reader: BufReader<TcpStream>,
@@ -63,8 +80,25 @@ pub(super) struct Connection {
 impl Connection {
     /// Connects as a client.
     pub(super) fn open(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
-        stream.set_read_timeout(Some(TIMEOUT))?;
+        Self::open_for(address, TIMEOUT)
+    }
+
+    /// Connects as a client to a host and port, at whichever of its addresses answers. A server that says nothing for
+    /// longer than `timeout` has failed.
+    pub(super) fn dial((host, port): &(String, u16), timeout: Duration) -> io::Result<Self> {
+        let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address"));
+        for address in (host.as_str(), *port).to_socket_addrs()? {
+            match Self::open_for(address, timeout) {
+                Ok(link) => return Ok(link),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    fn open_for(address: SocketAddr, timeout: Duration) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, timeout.min(TIMEOUT))?;
+        stream.set_read_timeout(Some(timeout))?;
         Self::new(stream)
     }
 
@@ -99,8 +133,8 @@ impl Connection {
     }
 
     /// Sends a command.
-    pub(super) fn send(&mut self, words: &[&str]) -> io::Result<()> {
-        let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+    pub(super) fn send<W: AsRef<[u8]>>(&mut self, words: &[W]) -> io::Result<()> {
+        let words: Vec<&[u8]> = words.iter().map(W::as_ref).collect();
         let mut out = Vec::new();
         write_command(&mut out, &words);
         self.stream().write_all(&out)
@@ -112,20 +146,48 @@ impl Connection {
     }
 
     fn nested(&mut self, depth: usize) -> io::Result<Value> {
+        Ok(match self.head()? {
+            Head::Simple(text) => Value::Simple(text),
+            Head::Error(text) => Value::Error(text),
+            Head::Integer(number) => Value::Integer(number),
+            Head::Nil => Value::Nil,
+            Head::Bulk(length) => Value::Bulk(self.bulk(length)?),
+            Head::Array(_) if depth == 0 => return Err(broken("arrays in arrays without end")),
+            Head::Array(count) => Value::Array((0..count).map(|_| self.nested(depth - 1)).collect::<io::Result<_>>()?),
+        })
+    }
+
+    /// Reads how an answer begins.
+    pub(super) fn head(&mut self) -> io::Result<Head> {
         let line = self.line()?;
         let (kind, rest) = line.split_at_checked(1).ok_or_else(|| broken("an empty line"))?;
         match kind {
-            "+" => Ok(Value::Simple(rest.into())),
-            "-" => Ok(Value::Error(rest.into())),
-            ":" => Ok(Value::Integer(rest.parse().map_err(broken)?)),
-            "$" | "*" if rest == "-1" => Ok(Value::Nil),
-            "$" => self.bulk(rest.parse().map_err(broken)?).map(Value::Bulk),
-            "*" if depth > 0 => {
-                let count: usize = rest.parse().map_err(broken)?;
-                (0..count).map(|_| self.nested(depth - 1)).collect::<io::Result<_>>().map(Value::Array)
-            }
+            "+" => Ok(Head::Simple(rest.into())),
+            "-" => Ok(Head::Error(rest.into())),
+            ":" => Ok(Head::Integer(rest.parse().map_err(broken)?)),
+            "$" | "*" if rest == "-1" => Ok(Head::Nil),
+            "$" => Ok(Head::Bulk(rest.parse().map_err(broken)?)),
+            "*" => Ok(Head::Array(rest.parse().map_err(broken)?)),
             _ => Err(broken(line)),
         }
+    }
+
+    /// Reads the bytes of a bulk and gives them away as they come, so that it may be of any size.
+    pub(super) fn pour(&mut self, length: usize, mut sink: impl FnMut(&[u8])) -> io::Result<()> {
+        let mut left = length;
+        while left > 0 {
+            let come = self.reader.fill_buf()?;
+            let piece = &come[..come.len().min(left)];
+            if piece.is_empty() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            sink(piece);
+            let taken = piece.len();
+            self.reader.consume(taken);
+            self.bytes_read += taken as u64;
+            left -= taken;
+        }
+        self.exactly(2).map(drop)
     }
 
     /// Reads a line without its end. A replication link may have empty ones between answers.

@@ -3,6 +3,7 @@
 mod bootstrap;
 mod cli;
 mod client;
+mod compare;
 mod config;
 mod demo;
 mod logging;

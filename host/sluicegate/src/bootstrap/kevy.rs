@@ -1,7 +1,5 @@
 //! What has to be known of a kevy primary before its machine can be made: from the configuration, or from itself.
 
-use std::io;
-use std::net::ToSocketAddrs;
 use std::thread;
 use std::time::Duration;
 
@@ -16,6 +14,8 @@ use crate::config::{ConfigError, Kevy};
 
 /// The pause before a primary that did not answer is asked again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// A primary that says nothing for this long did not answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the core is told about the primary. If it is to be asked, this waits until it answers: without it there would be
 /// nothing to serve, and the ports to serve it on are not known either.
@@ -93,7 +93,7 @@ fn ask_until_answered(client: &(String, u16)) -> anyhow::Result<Facts> {
 }
 
 fn ask(client: &(String, u16)) -> anyhow::Result<Facts> {
-    let mut link = connect(client)?;
+    let mut link = Connection::dial(client, PATIENCE)?;
     let hello = link.call(&["HELLO"])?;
     let field = |name: &str| value_behind(&hello, name);
     let server = field("server").unwrap_or_default();
@@ -107,17 +107,6 @@ fn ask(client: &(String, u16)) -> anyhow::Result<Facts> {
     let in_cluster = setting(&mut link, "cluster-enabled")?.is_some_and(|value| value == "yes");
     let (dialect, routing) = of_version(&version, in_cluster)?;
     Ok(Facts { shards, dialect, routing })
-}
-
-fn connect((host, port): &(String, u16)) -> io::Result<Connection> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address"));
-    for address in (host.as_str(), *port).to_socket_addrs()? {
-        match Connection::open(address) {
-            Ok(link) => return Ok(link),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
 }
 
 fn setting(link: &mut Connection, name: &str) -> anyhow::Result<Option<String>> {

@@ -10,6 +10,10 @@ use crate::demo::Interrupted;
 
 /// All went well.
 pub(crate) const OK: u8 = 0;
+/// What was compared is not equal.
+pub(crate) const DIFFERENT: u8 = 1;
+/// Nothing was found to be different, but not all could be found out.
+pub(crate) const UNDECIDED: u8 = 2;
 /// The command line makes no sense.
 pub(crate) const USAGE: u8 = 64;
 /// A fault of our own.

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-/// `host:port` of a primary; the host may be a name, an IPv4 address or a bracketed IPv6 address. It is not looked up.
-pub(super) fn upstream(text: &str) -> Result<(String, u16), String> {
+/// `host:port` of a server; the host may be a name, an IPv4 address or a bracketed IPv6 address. It is not looked up.
+pub(crate) fn upstream(text: &str) -> Result<(String, u16), String> {
     let bad = |why: &str| Err(format!("bad address `{text}`: {why}, like \"10.0.0.5:6379\""));
     let Some((host, port)) = text.rsplit_once(':') else { return bad("it needs a host and a port") };
     let Some(port) = port.parse().ok().filter(|port| *port != 0) else { return bad("its port is not 1 to 65535") };

@@ -1,6 +1,7 @@
 //! Sizes and times as operators write them: `"64mb"`, `"500ms"`.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
@@ -64,6 +65,15 @@ impl fmt::Display for Size {
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", Duration::from_millis(self.0))
+    }
+}
+
+/// As the command line gives it.
+impl FromStr for Time {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::parse(text).ok_or_else(|| "write a whole number and ms, s, m or h, like 10s".into())
     }
 }
 
