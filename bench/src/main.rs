@@ -13,6 +13,7 @@ mod primary;
 mod process;
 mod rdb;
 mod relay;
+mod repair;
 mod report;
 mod sink;
 mod stream;
@@ -48,6 +49,9 @@ struct Options {
     /// MiB of the snapshots of the memory case.
     #[arg(long, value_delimiter = ',', default_values_t = [320, 2048])]
     snapshots: Vec<u64>,
+    /// Commands of the repair case.
+    #[arg(long, default_value_t = 1_000_000)]
+    repair_commands: u64,
     /// SETs of the kevy cases.
     #[arg(long, default_value_t = 1_000_000)]
     kevy_frames: u64,
@@ -74,6 +78,8 @@ enum Name {
     Memory,
     /// The plugin call in one thread, beside native Rust.
     Micro,
+    /// The live stream while values are fetched from the primary.
+    Repair,
     /// Live stream and snapshots of kevy.
     Kevy,
 }
@@ -113,6 +119,9 @@ fn main() -> Result<()> {
     }
     if named(Name::Memory) {
         memory::run(&mut report, &options.snapshots)?;
+    }
+    if named(Name::Repair) {
+        repair::run(&mut report, options.repair_commands, options.rounds)?;
     }
     if named(Name::Kevy) {
         let sizes = kevy::Sizes {
