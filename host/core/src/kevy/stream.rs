@@ -11,6 +11,9 @@ use super::wire;
 use crate::backlog::Backlog;
 use crate::rope::Rope;
 
+/// At least so many numbers between two histories stay unused.
+const APART: u64 = 1_000_000;
+
 /// A history and its backlog. Beside the bytes each kept frame costs 8 bytes of index.
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -56,9 +59,10 @@ impl Stream {
     }
 
     /// Begins a new history. Its numbers lie behind those of every history before it: a replica of an old dialect names no
-    /// generation when it comes back, and a number that meant another frame must not be found.
+    /// generation when it comes back, and a number that meant another frame must not be found. Far behind them, wherever
+    /// the clock stands: each attempt to give such a replica a snapshot begins with a frame behind the place that it had.
     pub(super) fn restart(&mut self, generation: u64, unix_ms: u64) {
-        let base = (self.next + 1).max(unix_ms.saturating_mul(1000));
+        let base = (self.next + APART).max(unix_ms.saturating_mul(1000));
         (self.generation, self.base, self.first, self.next) = (generation, base, base, base);
         self.starts.clear();
         self.rope.clear();

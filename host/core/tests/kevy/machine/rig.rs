@@ -31,6 +31,8 @@ struct Spool {
 pub(crate) struct Rig {
     pub(crate) machine: Machine,
     pub(crate) now: u64,
+    /// By how much the other clock was set back. Milliseconds.
+    pub(crate) set_back: u64,
     pub(crate) notes: Vec<Note>,
     pub(crate) closed: BTreeSet<LinkId>,
     pub(crate) hung_up: BTreeSet<LinkId>,
@@ -98,6 +100,7 @@ impl Rig {
         let mut rig = Self {
             machine: Machine::new(settings, pipelines, Box::new(entropy), now),
             now: now.mono_ms,
+            set_back: 0,
             notes: Vec::new(),
             closed: BTreeSet::new(),
             hung_up: BTreeSet::new(),
@@ -121,7 +124,7 @@ impl Rig {
 
     /// Unix milliseconds.
     pub(crate) fn unix_ms(&self) -> u64 {
-        EPOCH_MS + self.now
+        EPOCH_MS + self.now - self.set_back
     }
 
     pub(crate) fn handle(&mut self, input: Input) {

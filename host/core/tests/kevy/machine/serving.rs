@@ -30,6 +30,31 @@ fn an_old_replica_with_a_number_of_an_earlier_history_gets_a_snapshot() {
 }
 
 #[test]
+fn an_old_replica_whose_snapshots_break_off_is_never_taken_for_one_that_has_them() {
+    let mut rig = Rig::old(Dialect::K2, Kind::Plain);
+    let mut replica = rig.attach(0, 0, None, 0);
+    rig.say(0, live(10, "SET b 2"));
+    replica.drain(&mut rig);
+    let mut place = replica.place().1;
+    // The next history begins at a number as low as it can be.
+    rig.set_back = 3_600_000;
+    rig.say(0, given(&snapshot(&[("a", "1"), ("b", "2")]), 20));
+    rig.ships_itself = false;
+    for attempt in 1..5 {
+        let mut back = rig.attach(0, 0, None, place);
+        back.drain(&mut rig);
+        assert_eq!(back.told(), "ack, FLUSHALL, snapshot", "attempt {attempt}");
+        rig.handle(Input::Closed(back.link, "cut".into()));
+        // It counts the frame that emptied it.
+        place = back.place().1;
+    }
+    rig.ships_itself = true;
+    let mut back = rig.attach(0, 0, None, place);
+    back.drain(&mut rig);
+    assert_eq!(back.keys(), "a=1 b=2");
+}
+
+#[test]
 fn an_old_replica_is_told_no_heartbeat_before_it_has_acknowledged() {
     let mut rig = Rig::old(Dialect::K1, Kind::Plain);
     let mut replica = rig.attach(0, 0, None, 0);
