@@ -123,9 +123,14 @@ impl Stream {
         }
     }
 
-    /// Says where the reader that is furthest behind stands.
-    pub(super) fn held_at(&mut self, reader: Option<u64>) {
-        self.backlog.held_at(reader);
+    /// Forgets where its readers stand.
+    pub(super) fn held_by_nobody(&mut self) {
+        self.backlog.held_at(None);
+    }
+
+    /// Says where one of its readers stands: what a reader that is further behind needs is kept for both.
+    pub(super) fn held_at(&mut self, reader: u64) {
+        self.backlog.held_at(Some(self.backlog.reader().map_or(reader, |furthest| furthest.min(reader))));
     }
 
     /// Where frame `number` begins.
