@@ -101,6 +101,17 @@ fn a_view_that_halts_closes_its_replicas_and_says_why_and_others_go_on() {
 }
 
 #[test]
+fn a_replica_that_talks_nonsense_is_told_about_once() {
+    let mut rig = Rig::one(Kind::Plain);
+    rig.seed(0, &[("a", "1")], 10);
+    let replica = rig.replica(0, 0);
+    rig.notes.clear();
+    rig.send(replica.link, "\n".repeat(1_000));
+    rig.send(replica.link, "HELLO\r\n".repeat(1_000));
+    assert_eq!(rig.notes.len(), 1, "each is a line for the operator, and memory until it is written");
+}
+
+#[test]
 fn a_view_takes_so_many_replicas_of_a_shard_and_no_more() {
     let mut rig = Rig::tuned(Kind::Plain, |view| view.replicas_max = 2);
     rig.seed(0, &[("a", "1")], 10);
