@@ -11,8 +11,14 @@ use super::{Dialect, Scanner, wire};
 use crate::contract::{LinkId, SpoolId};
 use crate::outbox::Outbox;
 
+/// Why nothing is claimed of a primary of the older dialects.
+const UNSAID: &str = "a primary of its age does not say whether its history is still the one that we followed";
+
 /// A link that lasted for so long was a good one: the next attempt is made soon. Milliseconds.
 const GOOD_MS: u64 = 2_000;
+
+/// A primary that leaves so many bytes of acknowledgements unread gets no more until it reads: the next will do as well.
+const UNREAD_BYTES_MAX: usize = 4 * 1024;
 
 /// What a link to a shard is doing, in the order of events. Times are milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,22 +115,27 @@ impl Shard {
         self.greeted = now;
         self.waiting.clear();
         (self.owed_since, self.may_rename) = (None, false);
-        // Without a generation a primary takes any place for one of its own history, also when that is another by now.
-        let claims = self.fresh.is_none() && self.trying.has_generation();
-        let (generation, next) = if claims { (self.generation, self.next) } else { (0, 0) };
+        // Without a generation a primary takes any place for one of its own history, also when that is another by now. One
+        // that has become younger says in its frames what replicas of its former age cannot apply: they have to be seen to.
+        if !self.trying.has_generation() || self.dialect != Some(Dialect::K3) {
+            self.fresh.get_or_insert_with(|| UNSAID.into());
+        }
+        let (generation, next) = if self.fresh.is_none() { (self.generation, self.next) } else { (0, 0) };
         let mut hello = Vec::new();
         wire::write_request(&mut hello, self.trying.has_generation().then_some(generation), next, id);
         self.out.push_copy(&hello);
     }
 
-    /// The link is gone, or was given up. Returns how long the next attempt waits, in milliseconds.
+    /// The link is gone, or was given up. Returns how long the next attempt waits, in milliseconds: not at all if it is
+    /// wanted at once and this link was a good one.
     pub(super) fn lost(&mut self, settings: &Upstream, now: u64, at_once: bool) -> u64 {
         // One that ends soon after it began may well do so again, and costs the primary a snapshot each time.
-        if self.link.is_some() && now.saturating_sub(self.greeted) > GOOD_MS {
+        let good = self.link.is_some() && now.saturating_sub(self.greeted) > GOOD_MS;
+        if good {
             self.backoff_ms = settings.backoff_min_ms;
         }
-        let wait = if at_once { 0 } else { self.backoff_ms };
-        if !at_once {
+        let wait = if good && at_once { 0 } else { self.backoff_ms };
+        if wait > 0 {
             self.backoff_ms = self.backoff_ms.saturating_mul(2).min(settings.backoff_max_ms);
         }
         (self.link, self.scanner, self.out) = (None, None, Outbox::default());
@@ -145,7 +156,7 @@ impl Shard {
 
     /// Tells the primary what was received, where it listens.
     pub(super) fn acknowledge(&mut self) {
-        let listens = self.dialect.is_some_and(Dialect::has_heartbeat);
+        let listens = self.dialect.is_some_and(Dialect::has_heartbeat) && self.out.len() < UNREAD_BYTES_MAX;
         if listens && matches!(self.phase, Phase::Live | Phase::Copying(_) | Phase::Verifying(_)) {
             let mut line = Vec::new();
             wire::write_replconf_ack(&mut line, self.next);

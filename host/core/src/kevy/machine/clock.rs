@@ -16,7 +16,7 @@ pub(super) const TICK_MS: u64 = 100;
 const GREETING_MS: u64 = 5_000;
 /// A primary that speaks of frames and does not send them for this long never will: one larger than its pump's turn stops
 /// its stream for good, while the link looks well. Milliseconds.
-const OWED_MS: u64 = 3_000;
+pub(super) const OWED_MS: u64 = 3_000;
 
 impl Machine {
     pub(super) fn tick(&mut self) {
@@ -57,7 +57,7 @@ impl Machine {
         }
     }
 
-    /// Notices a shard that says nothing, or not what it owes.
+    /// Notices a shard that says nothing.
     fn look_after(&mut self, index: usize) {
         let now = self.now.mono_ms;
         let timeout = self.settings.upstream.timeout_ms;
@@ -86,13 +86,12 @@ impl Machine {
                 );
                 self.note(Level::Warn, "upstream-unsaid", text);
             }
-            Phase::Live if shard.owed_since.is_some_and(|since| now >= since + OWED_MS) => self.owed(index),
             _ => {}
         }
     }
 
     /// A primary of the newest dialect can be made to send a snapshot, which carries what its stream cannot.
-    fn owed(&mut self, index: usize) {
+    pub(super) fn owed(&mut self, index: usize) {
         let name = self.upstream_name(index);
         let Some(shard) = self.shards.get_mut(index) else { return };
         shard.owed_since = None;

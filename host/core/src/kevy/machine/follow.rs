@@ -7,6 +7,7 @@ use alloc::string::String;
 use bytes::Bytes;
 
 use super::Machine;
+use super::clock::OWED_MS;
 use crate::contract::{Level, LinkId, Output, SpoolId};
 use crate::fault::{Fault, Party};
 use crate::frame::Frames;
@@ -22,8 +23,10 @@ impl Machine {
     pub(super) fn connected(&mut self, index: usize, link: LinkId) {
         let frame_bytes_max = self.frame_bytes_max();
         let id = format!("{}#{index}", self.settings.upstream.id);
-        let Some(shard) = self.shards.get_mut(index).filter(|shard| matches!(shard.phase, Phase::Dialing(_))) else {
-            // An attempt that was given up has come through all the same.
+        // One that was given up is as good as any: where a host has several addresses, the first may take all the time.
+        let wanted = |shard: &Shard| matches!(shard.phase, Phase::Dialing(_) | Phase::Idle(_));
+        let stopping = self.stopping;
+        let Some(shard) = self.shards.get_mut(index).filter(|shard| wanted(shard) && !stopping) else {
             return self.outputs.push_back(Output::HangUp(link));
         };
         shard.greet(link, Scanner::new(self.table.clone(), frame_bytes_max), &id, self.now.mono_ms);
@@ -164,14 +167,9 @@ impl Machine {
             shard.dialect = Some(Dialect::K1);
         }
         // What follows is none of what we hold, whatever its numbers are.
-        let another = match generation {
-            None => Some("a primary of this age does not say whether its history is still the one that we followed"),
-            Some(generation) if generation != shard.generation => {
-                Some("its history has ended: another generation answers")
-            }
-            Some(_) => None,
-        };
-        let cause = shard.fresh.take().or(another.map(String::from));
+        let another = generation.is_some_and(|generation| generation != shard.generation);
+        let another = another.then(|| String::from("its history has ended: another generation answers"));
+        let cause = shard.fresh.take().or(another);
         shard.generation = generation.unwrap_or(shard.generation);
         if let Some(cause) = cause {
             (shard.awaits, shard.next) = (true, 0);
@@ -216,10 +214,11 @@ impl Machine {
             }
         } else if next < shard.next {
             self.refresh(index, "it has fewer frames than it had");
-        } else if next > shard.next {
-            shard.owed_since.get_or_insert(now);
-        } else {
+        } else if next == shard.next {
             shard.owed_since = None;
+        } else if now >= *shard.owed_since.get_or_insert(now) + OWED_MS {
+            // No frame came since, nor is one on its way: signs of life stand between frames.
+            self.owed(index);
         }
     }
 
@@ -278,7 +277,7 @@ impl Machine {
         (shard.phase, shard.awaits, shard.fresh) = (Phase::Copying(id), false, None);
         // One that names no generation in its handshake has said it before or says it now.
         shard.may_rename = shard.dialect != Some(Dialect::K2);
-        (shard.unwritten, shard.started) = (0, now);
+        (shard.unwritten, shard.started, shard.owed_since) = (0, now, None);
         self.stats.upstream_full_syncs += 1;
         self.outputs.push_back(Output::SpoolOpen(id, Format::Kevy));
         let text = format!("full sync of {} begins", self.upstream_name(index));

@@ -286,6 +286,11 @@ impl Rig {
     /// Waits for the next attempt and lets it through; what was said then.
     pub(crate) fn connect(&mut self, shard: usize) -> String {
         self.dialed(shard);
+        self.arrives(shard)
+    }
+
+    /// An attempt comes through; what was said then.
+    pub(crate) fn arrives(&mut self, shard: usize) -> String {
         let link = self.link();
         self.ups.insert(shard, link);
         self.handle(Input::Connected(shard, link));

@@ -25,7 +25,7 @@ fn weakness_01_a_primary_that_holds_a_frame_back_is_asked_for_a_snapshot() {
     rig.say(0, live(10, "SET b 2"));
     rig.wait(10_000);
     assert!(rig.hung_up.is_empty());
-    for _ in 0..4 {
+    for _ in 0..5 {
         rig.say(0, format!("+PING {G} 12\r\n"));
         rig.wait(900);
     }
@@ -86,9 +86,9 @@ fn weakness_10_an_upstream_link_is_hung_up_and_never_just_closed() {
         }),
         ("silence", |rig| rig.wait(61_000)),
         ("a frame that is held back", |rig| {
-            for _ in 0..2 {
-                rig.say(0, format!("+PING {G} 11\r\n"));
+            for _ in 0..3 {
                 rig.wait(2_000);
+                rig.say(0, format!("+PING {G} 11\r\n"));
             }
         }),
         ("the end", |rig| rig.handle(Input::Shutdown)),
