@@ -68,6 +68,14 @@ pub(super) struct Shard {
     pub(super) awaits: bool,
     /// Since when a primary that has no heartbeat says nothing of what it holds.
     pub(super) unsaid_since: Option<u64>,
+    /// It held something when it was last heard of: a history that begins with nothing may leave out what was loaded.
+    pub(super) held: bool,
+    /// The last link ended because a heartbeat on it named another generation: that history began with nothing.
+    pub(super) emptied: bool,
+    /// Since when its first frames are received for nothing but to get them out of its backlog.
+    pub(super) receives_since: Option<u64>,
+    /// That was done already.
+    pub(super) received: bool,
     /// A snapshot has begun and no sign of life came since: the next one may name a new generation.
     pub(super) may_rename: bool,
     /// When something was last heard.
@@ -98,6 +106,10 @@ impl Shard {
             fresh: Some("first attach".into()),
             awaits: false,
             unsaid_since: None,
+            held: false,
+            emptied: false,
+            receives_since: None,
+            received: false,
             may_rename: false,
             heard: 0,
             owed_since: None,
@@ -145,8 +157,20 @@ impl Shard {
             // To claim place 0 would be to claim that it goes on there.
             self.fresh.get_or_insert_with(|| "the link ended before the snapshot began".into());
         }
-        self.unsaid_since = None;
+        (self.unsaid_since, self.receives_since) = (None, None);
         wait
+    }
+
+    /// Whether a stream that is given from its first frame on is all that the shard holds. One that is older than 4.0 begins
+    /// its numbers anew when it was killed, and gives the frames since then as if it had not loaded anything. It is asked
+    /// again when it has got rid of them: then all that it can give is a snapshot.
+    pub(super) fn tells_all(&self) -> bool {
+        self.dialect == Some(Dialect::K3) || !self.held || self.emptied || self.received
+    }
+
+    /// What the shard holds is known.
+    pub(super) fn seeded(&mut self, seed: Seed) {
+        (self.seed, self.emptied, self.received) = (Some(seed), false, false);
     }
 
     /// Whether it follows the stream of the primary.

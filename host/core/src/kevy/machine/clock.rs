@@ -18,6 +18,9 @@ const GREETING_MS: u64 = 5_000;
 /// its stream for good, while the link looks well. Milliseconds.
 pub(super) const OWED_MS: u64 = 3_000;
 
+/// Frames that were received are gone from the primary's backlog after this long; it looks every 100 ms. Milliseconds.
+const RECEIVED_MS: u64 = 500;
+
 impl Machine {
     pub(super) fn tick(&mut self) {
         let now = self.now.mono_ms;
@@ -77,11 +80,20 @@ impl Machine {
                 self.outputs.extend(shard.link.map(Output::HangUp));
                 self.upstream_lost(index, "it says nothing any more (upstream.timeout)");
             }
+            Phase::Live if shard.receives_since.is_some_and(|since| now >= since + RECEIVED_MS) => {
+                shard.received = true;
+                let text = format!(
+                    "{} gives its frames from the first on, as if it had held nothing before: it is asked again without them",
+                    self.upstream_name(index)
+                );
+                self.note(Level::Warn, "upstream-unsaid", text);
+                self.hang_up(index, false);
+            }
             Phase::Live if shard.awaits && shard.unsaid_since.is_some_and(|since| now >= since + GREETING_MS) => {
                 shard.unsaid_since = None;
                 let text = format!(
-                    "{} has answered and says nothing of what it holds: kevy up to 3.8 sends a snapshot with its next write, \
-                     and up to 1.21 never what it loaded when it was started; write to it",
+                    "{} has answered and says nothing of what it holds: kevy up to 3.18 may do so when it was killed, until its \
+                     next write; write to it",
                     self.upstream_name(index)
                 );
                 self.note(Level::Warn, "upstream-unsaid", text);

@@ -124,6 +124,55 @@ fn an_old_primary_whose_heartbeat_names_an_empty_new_history_begins_anew() {
 }
 
 #[test]
+fn an_old_primary_that_was_killed_does_not_empty_a_view() {
+    for dialect in [Dialect::K1, Dialect::K2] {
+        let mut rig = Rig::old(dialect, Kind::Plain);
+        let mut replica = rig.attach(0, 0, None, 0);
+        replica.drain(&mut rig);
+        rig.cut(0);
+        // It has loaded `a=1`, and counts from 0 as if there were nothing (3.17.3 and 1.19.0 do, killed with an AOF).
+        let heartbeat = |next: u64| if dialect == Dialect::K2 { format!("+PING 78 {next}\r\n") } else { String::new() };
+        assert_eq!(rig.connect(0), FIVE_WORDS);
+        rig.say(0, format!("+ACK 0\r\n{}", heartbeat(0)));
+        rig.wait(6_000);
+        assert!(rig.noted("upstream-unsaid").unwrap().contains("write to it"), "{dialect:?}");
+        rig.told(0);
+        rig.say(0, [live(0, "SET b 2"), heartbeat(1).into_bytes(), live(1, "SET b 3")].concat());
+        let acknowledged = String::from_utf8(rig.told(0)).unwrap();
+        assert_eq!(
+            acknowledged.ends_with("REPLCONF ACK 2\r\n"),
+            dialect == Dialect::K2,
+            "that is what frees its backlog"
+        );
+        assert_eq!((rig.closed.len(), rig.hung_up.len()), (0, 0), "replicas keep what they have");
+        rig.wait(600);
+        // Without its first frames it has nothing to give but a snapshot.
+        assert_eq!((rig.hung_up.len(), rig.connect(0)), (1, FIVE_WORDS.into()));
+        rig.say(0, "+ACK 0\r\n");
+        rig.say(0, given(&snapshot(&[("a", "1"), ("b", "3")]), 2));
+        let mut back = rig.attach(0, 0, None, replica.place().1);
+        back.drain(&mut rig);
+        assert_eq!(back.keys(), "a=1 b=3", "{dialect:?}");
+    }
+}
+
+#[test]
+fn an_old_primary_that_keeps_all_its_frames_is_believed_in_the_end() {
+    let mut rig = Rig::old(Dialect::K2, Kind::Plain);
+    rig.cut(0);
+    for attempt in 0..2 {
+        rig.connect(0);
+        rig.say(0, [b"+ACK 0\r\n".to_vec(), live(0, "SET b 2"), b"+PING 78 1\r\n".to_vec()].concat());
+        rig.wait(1_000);
+        assert_eq!(rig.hung_up.len(), 1, "attempt {attempt}");
+    }
+    assert!(rig.noted("upstream-unsaid").unwrap().contains("not in the views"));
+    let mut replica = rig.attach(0, 0, None, 0);
+    replica.drain(&mut rig);
+    assert_eq!(replica.keys(), "b=2");
+}
+
+#[test]
 fn an_old_primary_is_never_asked_to_go_on() {
     for dialect in [Dialect::K1, Dialect::K2] {
         let mut rig = Rig::old(dialect, Kind::Plain);
