@@ -119,6 +119,11 @@ impl Backlog {
         self.reader = reader;
     }
 
+    /// Where the reader that is furthest behind stands, as it was said last.
+    pub fn reader(&self) -> Option<u64> {
+        self.reader
+    }
+
     /// What a large piece costs that a reader still needs.
     fn spared(&self) -> usize {
         match (self.large, self.reader) {

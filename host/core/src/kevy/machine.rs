@@ -17,6 +17,7 @@ use alloc::vec::Vec;
 
 use super::replica::{Phase, Replica};
 use super::settings::Settings;
+use super::stream::Stream;
 use super::up::{self, Shard};
 use super::view::View;
 use crate::command::Table;
@@ -122,17 +123,14 @@ impl Machine {
         }
     }
 
-    /// Tells each stream where its furthest reader stands.
+    /// Tells each stream where its furthest reader stands. Every turn does this: it must not cost a look at every replica for
+    /// every stream.
     fn hold_backlogs(&mut self) {
-        for (index, view) in self.views.iter_mut().enumerate() {
-            for shard in 0..view.shards() {
-                let readers = self
-                    .replicas
-                    .values()
-                    .filter(|replica| (replica.view, replica.shard, replica.phase) == (index, shard, Phase::Streaming));
-                let furthest = readers.map(|replica| replica.cursor).min();
-                view.stream_mut(shard).into_iter().for_each(|stream| stream.held_at(furthest));
-            }
+        let streams = self.views.iter_mut().flat_map(|view| &mut view.groups).flat_map(|group| &mut group.streams);
+        streams.for_each(Stream::held_by_nobody);
+        for replica in self.replicas.values().filter(|replica| replica.phase == Phase::Streaming) {
+            let stream = self.views.get_mut(replica.view).and_then(|view| view.stream_mut(replica.shard));
+            stream.into_iter().for_each(|stream| stream.held_at(replica.cursor));
         }
     }
 }

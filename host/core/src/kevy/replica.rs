@@ -57,8 +57,10 @@ pub struct Replica {
     pub shipped: u64,
     /// It was given a frame to acknowledge.
     pub(super) poked: bool,
-    /// It was told of an acknowledgement that cannot be.
+    /// The operator was told of an acknowledgement that cannot be.
     pub(super) warned: bool,
+    /// The operator was told of a line that means nothing.
+    pub(super) puzzled: bool,
 }
 
 impl Replica {
@@ -83,6 +85,7 @@ impl Replica {
             shipped: 0,
             poked: false,
             warned: false,
+            puzzled: false,
         }
     }
 

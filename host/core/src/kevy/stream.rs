@@ -11,6 +11,9 @@ use super::wire;
 use crate::backlog::Backlog;
 use crate::rope::Rope;
 
+/// At least so many numbers between two histories stay unused.
+const APART: u64 = 1_000_000;
+
 /// A history and its backlog. Beside the bytes each kept frame costs 8 bytes of index.
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -56,9 +59,10 @@ impl Stream {
     }
 
     /// Begins a new history. Its numbers lie behind those of every history before it: a replica of an old dialect names no
-    /// generation when it comes back, and a number that meant another frame must not be found.
+    /// generation when it comes back, and a number that meant another frame must not be found. Far behind them, wherever
+    /// the clock stands: each attempt to give such a replica a snapshot begins with a frame behind the place that it had.
     pub(super) fn restart(&mut self, generation: u64, unix_ms: u64) {
-        let base = (self.next + 1).max(unix_ms.saturating_mul(1000));
+        let base = (self.next + APART).max(unix_ms.saturating_mul(1000));
         (self.generation, self.base, self.first, self.next) = (generation, base, base, base);
         self.starts.clear();
         self.rope.clear();
@@ -119,9 +123,14 @@ impl Stream {
         }
     }
 
-    /// Says where the reader that is furthest behind stands.
-    pub(super) fn held_at(&mut self, reader: Option<u64>) {
-        self.backlog.held_at(reader);
+    /// Forgets where its readers stand.
+    pub(super) fn held_by_nobody(&mut self) {
+        self.backlog.held_at(None);
+    }
+
+    /// Says where one of its readers stands: what a reader that is further behind needs is kept for both.
+    pub(super) fn held_at(&mut self, reader: u64) {
+        self.backlog.held_at(Some(self.backlog.reader().map_or(reader, |furthest| furthest.min(reader))));
     }
 
     /// Where frame `number` begins.

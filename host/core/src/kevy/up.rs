@@ -11,8 +11,14 @@ use super::{Dialect, Scanner, wire};
 use crate::contract::{LinkId, SpoolId};
 use crate::outbox::Outbox;
 
+/// Why nothing is claimed of a primary of the older dialects.
+const UNSAID: &str = "a primary of its age does not say whether its history is still the one that we followed";
+
 /// A link that lasted for so long was a good one: the next attempt is made soon. Milliseconds.
 const GOOD_MS: u64 = 2_000;
+
+/// A primary that leaves so many bytes of acknowledgements unread gets no more until it reads: the next will do as well.
+const UNREAD_BYTES_MAX: usize = 4 * 1024;
 
 /// What a link to a shard is doing, in the order of events. Times are milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +68,14 @@ pub(super) struct Shard {
     pub(super) awaits: bool,
     /// Since when a primary that has no heartbeat says nothing of what it holds.
     pub(super) unsaid_since: Option<u64>,
+    /// It held something when it was last heard of: a history that begins with nothing may leave out what was loaded.
+    pub(super) held: bool,
+    /// The last link ended because a heartbeat on it named another generation: that history began with nothing.
+    pub(super) emptied: bool,
+    /// Since when its first frames are received for nothing but to get them out of its backlog.
+    pub(super) receives_since: Option<u64>,
+    /// That was done already.
+    pub(super) received: bool,
     /// A snapshot has begun and no sign of life came since: the next one may name a new generation.
     pub(super) may_rename: bool,
     /// When something was last heard.
@@ -92,6 +106,10 @@ impl Shard {
             fresh: Some("first attach".into()),
             awaits: false,
             unsaid_since: None,
+            held: false,
+            emptied: false,
+            receives_since: None,
+            received: false,
             may_rename: false,
             heard: 0,
             owed_since: None,
@@ -109,22 +127,27 @@ impl Shard {
         self.greeted = now;
         self.waiting.clear();
         (self.owed_since, self.may_rename) = (None, false);
-        // Without a generation a primary takes any place for one of its own history, also when that is another by now.
-        let claims = self.fresh.is_none() && self.trying.has_generation();
-        let (generation, next) = if claims { (self.generation, self.next) } else { (0, 0) };
+        // Without a generation a primary takes any place for one of its own history, also when that is another by now. One
+        // that has become younger says in its frames what replicas of its former age cannot apply: they have to be seen to.
+        if !self.trying.has_generation() || self.dialect != Some(Dialect::K3) {
+            self.fresh.get_or_insert_with(|| UNSAID.into());
+        }
+        let (generation, next) = if self.fresh.is_none() { (self.generation, self.next) } else { (0, 0) };
         let mut hello = Vec::new();
         wire::write_request(&mut hello, self.trying.has_generation().then_some(generation), next, id);
         self.out.push_copy(&hello);
     }
 
-    /// The link is gone, or was given up. Returns how long the next attempt waits, in milliseconds.
+    /// The link is gone, or was given up. Returns how long the next attempt waits, in milliseconds: not at all if it is
+    /// wanted at once and this link was a good one.
     pub(super) fn lost(&mut self, settings: &Upstream, now: u64, at_once: bool) -> u64 {
         // One that ends soon after it began may well do so again, and costs the primary a snapshot each time.
-        if self.link.is_some() && now.saturating_sub(self.greeted) > GOOD_MS {
+        let good = self.link.is_some() && now.saturating_sub(self.greeted) > GOOD_MS;
+        if good {
             self.backoff_ms = settings.backoff_min_ms;
         }
-        let wait = if at_once { 0 } else { self.backoff_ms };
-        if !at_once {
+        let wait = if good && at_once { 0 } else { self.backoff_ms };
+        if wait > 0 {
             self.backoff_ms = self.backoff_ms.saturating_mul(2).min(settings.backoff_max_ms);
         }
         (self.link, self.scanner, self.out) = (None, None, Outbox::default());
@@ -134,8 +157,20 @@ impl Shard {
             // To claim place 0 would be to claim that it goes on there.
             self.fresh.get_or_insert_with(|| "the link ended before the snapshot began".into());
         }
-        self.unsaid_since = None;
+        (self.unsaid_since, self.receives_since) = (None, None);
         wait
+    }
+
+    /// Whether a stream that is given from its first frame on is all that the shard holds. One that is older than 4.0 begins
+    /// its numbers anew when it was killed, and gives the frames since then as if it had not loaded anything. It is asked
+    /// again when it has got rid of them: then all that it can give is a snapshot.
+    pub(super) fn tells_all(&self) -> bool {
+        self.dialect == Some(Dialect::K3) || !self.held || self.emptied || self.received
+    }
+
+    /// What the shard holds is known.
+    pub(super) fn seeded(&mut self, seed: Seed) {
+        (self.seed, self.emptied, self.received) = (Some(seed), false, false);
     }
 
     /// Whether it follows the stream of the primary.
@@ -145,7 +180,7 @@ impl Shard {
 
     /// Tells the primary what was received, where it listens.
     pub(super) fn acknowledge(&mut self) {
-        let listens = self.dialect.is_some_and(Dialect::has_heartbeat);
+        let listens = self.dialect.is_some_and(Dialect::has_heartbeat) && self.out.len() < UNREAD_BYTES_MAX;
         if listens && matches!(self.phase, Phase::Live | Phase::Copying(_) | Phase::Verifying(_)) {
             let mut line = Vec::new();
             wire::write_replconf_ack(&mut line, self.next);

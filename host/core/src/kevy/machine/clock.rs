@@ -16,7 +16,10 @@ pub(super) const TICK_MS: u64 = 100;
 const GREETING_MS: u64 = 5_000;
 /// A primary that speaks of frames and does not send them for this long never will: one larger than its pump's turn stops
 /// its stream for good, while the link looks well. Milliseconds.
-const OWED_MS: u64 = 3_000;
+pub(super) const OWED_MS: u64 = 3_000;
+
+/// Frames that were received are gone from the primary's backlog after this long; it looks every 100 ms. Milliseconds.
+const RECEIVED_MS: u64 = 500;
 
 impl Machine {
     pub(super) fn tick(&mut self) {
@@ -57,7 +60,7 @@ impl Machine {
         }
     }
 
-    /// Notices a shard that says nothing, or not what it owes.
+    /// Notices a shard that says nothing.
     fn look_after(&mut self, index: usize) {
         let now = self.now.mono_ms;
         let timeout = self.settings.upstream.timeout_ms;
@@ -77,22 +80,30 @@ impl Machine {
                 self.outputs.extend(shard.link.map(Output::HangUp));
                 self.upstream_lost(index, "it says nothing any more (upstream.timeout)");
             }
+            Phase::Live if shard.receives_since.is_some_and(|since| now >= since + RECEIVED_MS) => {
+                shard.received = true;
+                let text = format!(
+                    "{} gives its frames from the first on, as if it had held nothing before: it is asked again without them",
+                    self.upstream_name(index)
+                );
+                self.note(Level::Warn, "upstream-unsaid", text);
+                self.hang_up(index, false);
+            }
             Phase::Live if shard.awaits && shard.unsaid_since.is_some_and(|since| now >= since + GREETING_MS) => {
                 shard.unsaid_since = None;
                 let text = format!(
-                    "{} has answered and says nothing of what it holds: kevy up to 3.8 sends a snapshot with its next write, \
-                     and up to 1.21 never what it loaded when it was started; write to it",
+                    "{} has answered and says nothing of what it holds: kevy up to 3.18 may do so when it was killed, until its \
+                     next write; write to it",
                     self.upstream_name(index)
                 );
                 self.note(Level::Warn, "upstream-unsaid", text);
             }
-            Phase::Live if shard.owed_since.is_some_and(|since| now >= since + OWED_MS) => self.owed(index),
             _ => {}
         }
     }
 
     /// A primary of the newest dialect can be made to send a snapshot, which carries what its stream cannot.
-    fn owed(&mut self, index: usize) {
+    pub(super) fn owed(&mut self, index: usize) {
         let name = self.upstream_name(index);
         let Some(shard) = self.shards.get_mut(index) else { return };
         shard.owed_since = None;

@@ -7,6 +7,7 @@ use alloc::string::String;
 use bytes::Bytes;
 
 use super::Machine;
+use super::clock::OWED_MS;
 use crate::contract::{Level, LinkId, Output, SpoolId};
 use crate::fault::{Fault, Party};
 use crate::frame::Frames;
@@ -22,8 +23,10 @@ impl Machine {
     pub(super) fn connected(&mut self, index: usize, link: LinkId) {
         let frame_bytes_max = self.frame_bytes_max();
         let id = format!("{}#{index}", self.settings.upstream.id);
-        let Some(shard) = self.shards.get_mut(index).filter(|shard| matches!(shard.phase, Phase::Dialing(_))) else {
-            // An attempt that was given up has come through all the same.
+        // One that was given up is as good as any: where a host has several addresses, the first may take all the time.
+        let wanted = |shard: &Shard| matches!(shard.phase, Phase::Dialing(_) | Phase::Idle(_));
+        let stopping = self.stopping;
+        let Some(shard) = self.shards.get_mut(index).filter(|shard| wanted(shard) && !stopping) else {
             return self.outputs.push_back(Output::HangUp(link));
         };
         shard.greet(link, Scanner::new(self.table.clone(), frame_bytes_max), &id, self.now.mono_ms);
@@ -39,6 +42,7 @@ impl Machine {
         let Some(shard) = self.shards.get_mut(index).filter(|shard| matches!(shard.phase, Phase::Dialing(_))) else {
             return;
         };
+        shard.emptied = false;
         let wait = shard.lost(&self.settings.upstream, self.now.mono_ms, false);
         let to = self.upstream_name(index);
         self.note(Level::Warn, "upstream-unreachable", format!("cannot reach {to}: {why}; next attempt in {wait} ms"));
@@ -48,6 +52,7 @@ impl Machine {
     pub(super) fn upstream_lost(&mut self, index: usize, why: &str) {
         let Some(shard) = self.shards.get_mut(index) else { return };
         let phase = shard.phase;
+        shard.emptied = false;
         abort_spool(shard, &mut self.outputs);
         let unheard = matches!(phase, Phase::Greeting(_));
         let may_change = self.settings.upstream.dialect.is_none();
@@ -164,14 +169,9 @@ impl Machine {
             shard.dialect = Some(Dialect::K1);
         }
         // What follows is none of what we hold, whatever its numbers are.
-        let another = match generation {
-            None => Some("a primary of this age does not say whether its history is still the one that we followed"),
-            Some(generation) if generation != shard.generation => {
-                Some("its history has ended: another generation answers")
-            }
-            Some(_) => None,
-        };
-        let cause = shard.fresh.take().or(another.map(String::from));
+        let another = generation.is_some_and(|generation| generation != shard.generation);
+        let another = another.then(|| String::from("its history has ended: another generation answers"));
+        let cause = shard.fresh.take().or(another);
         shard.generation = generation.unwrap_or(shard.generation);
         if let Some(cause) = cause {
             (shard.awaits, shard.next) = (true, 0);
@@ -206,24 +206,35 @@ impl Machine {
         if renamed && may_rename {
             shard.generation = generation;
         } else if renamed {
+            shard.emptied = true;
             return self.refresh(index, "its history has ended: another generation goes on");
         }
         let Some(shard) = self.shards.get_mut(index) else { return };
         if shard.awaits {
             // Nothing has ever been written there: no snapshot will come.
-            if next == 0 {
+            if next == 0 && shard.tells_all() {
                 self.begins_empty(index);
             }
         } else if next < shard.next {
             self.refresh(index, "it has fewer frames than it had");
-        } else if next > shard.next {
-            shard.owed_since.get_or_insert(now);
+        } else if next == shard.next {
+            shard.owed_since = None;
+        } else if now >= *shard.owed_since.get_or_insert(now) + OWED_MS {
+            // No frame came since, nor is one on its way: signs of life stand between frames.
+            self.owed(index);
         }
     }
 
     /// Live frames.
     fn frames(&mut self, index: usize, first: u64, frames: &Frames<'_>) -> Result<(), Fault> {
-        if self.shards.get(index).is_some_and(|shard| shard.awaits) {
+        let now = self.now.mono_ms;
+        if let Some(shard) = self.shards.get_mut(index).filter(|shard| shard.awaits) {
+            if shard.receives_since.is_some() || first == 0 && !shard.tells_all() {
+                shard.receives_since.get_or_insert(now);
+                shard.next = first + frames.frames.len() as u64;
+                shard.acknowledge();
+                return Ok(());
+            }
             if first != 0 {
                 return Err(Fault::new(
                     Party::Upstream,
@@ -237,7 +248,7 @@ impl Machine {
             return Err(Fault::new(Party::Upstream, format!("frame {first} came where {} is next", shard.next)));
         }
         shard.next = first + frames.frames.len() as u64;
-        shard.owed_since = None;
+        (shard.owed_since, shard.held) = (None, true);
         for view in 0..self.views.len() {
             let halted = self.views.get_mut(view).map(|view| view.take(index, frames, self.now.unix_ms));
             for (group, fault) in halted.unwrap_or_default() {
@@ -251,12 +262,13 @@ impl Machine {
     fn begins_empty(&mut self, index: usize) {
         self.shard_begins(index);
         if let Some(shard) = self.shards.get_mut(index) {
-            (shard.awaits, shard.seed) = (false, Some(Seed::Empty));
+            (shard.awaits, shard.held) = (false, false);
+            shard.seeded(Seed::Empty);
         }
         let name = self.upstream_name(index);
-        if self.shards.get(index).is_some_and(|shard| shard.dialect == Some(Dialect::K1)) {
+        if self.shards.get(index).is_some_and(|shard| shard.dialect != Some(Dialect::K3)) {
             let text = format!(
-                "{name} gives its frames from the first on, and no snapshot: up to kevy 1.21 keys that it loaded when it \
+                "{name} gives its frames from the first on, and no snapshot: up to kevy 3.18 keys that it loaded when it \
                  was started are in neither, and so not in the views"
             );
             self.note(Level::Warn, "upstream-unsaid", text);
@@ -276,7 +288,7 @@ impl Machine {
         (shard.phase, shard.awaits) = (Phase::Copying(id), false);
         // One that names no generation in its handshake has said it before or says it now.
         shard.may_rename = shard.dialect != Some(Dialect::K2);
-        shard.started = now;
+        (shard.started, shard.owed_since) = (now, None);
         self.stats.upstream_full_syncs += 1;
         self.outputs.push_back(Output::SpoolOpen(id, Format::Kevy));
         let text = format!("full sync of {} begins", self.upstream_name(index));
@@ -295,7 +307,8 @@ impl Machine {
         let Some(shard) = self.shards.get_mut(index) else { return };
         // Meanwhile nothing was read.
         (shard.phase, shard.unwritten, shard.heard) = (Phase::Live, 0, self.now.mono_ms);
-        shard.seed = Some(Seed::Spool(id, summary.version));
+        shard.held = summary.keys > 0;
+        shard.seeded(Seed::Spool(id, summary.version));
         shard.acknowledge();
         let ms = self.now.mono_ms.saturating_sub(shard.started).max(1);
         let text = synced(&summary, shard.next, ms);

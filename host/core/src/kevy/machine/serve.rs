@@ -29,6 +29,8 @@ impl Machine {
             match replica.listener.next(&mut input) {
                 Ok(Some(Said::Replicate(asked))) => self.asked(link, asked),
                 Ok(Some(Said::Ack(next))) => self.acknowledged(link, next),
+                // Once a link: each is a line for the operator, and memory until it is written.
+                Ok(Some(Said::Unknown(_))) if core::mem::replace(&mut replica.puzzled, true) => {}
                 Ok(Some(Said::Unknown(line))) => {
                     let text = format!("{} said `{line}`, which means nothing here", self.replica_name(link));
                     self.note(Level::Debug, "replica-said", text);

@@ -4,7 +4,7 @@ use sluicegate_core::contract::{Drive, Input};
 use sluicegate_core::kevy::Dialect;
 use sluicegate_core::kevy::settings::Upstream;
 
-use super::rig::{G, Kind, NOTHING, Rig, given, live, snapshot, view};
+use super::rig::{G, Kind, NOTHING, Rig, given, large, live, snapshot, view};
 
 #[test]
 fn after_a_cut_the_stream_goes_on_at_its_frame() {
@@ -252,8 +252,93 @@ fn nonsense_between_the_pieces_of_a_snapshot_leaves_nothing_of_it() {
 fn a_primary_that_has_to_be_asked_anew_is_asked_at_once() {
     let mut rig = Rig::one(Kind::Plain);
     rig.seed(0, &[("a", "1")], 10);
+    rig.wait(3_000);
     rig.say(0, "+PING 78 10\r\n");
     assert_eq!((rig.hung_up.len(), rig.dialed(0)), (1, 0));
     rig.handle(Input::DialFailed(0, "refused".into()));
     assert_eq!(rig.dialed(0), 200, "it was no failed attempt");
+}
+
+#[test]
+fn a_connection_that_comes_up_when_it_was_given_up_is_taken_where_there_is_no_other() {
+    let mut rig = Rig::one(Kind::Plain);
+    // The first of two addresses swallows every attempt: the second one's turn comes when the first one's time is over.
+    rig.dialed(0);
+    rig.wait(5_000);
+    assert!(rig.noted("upstream-unreachable").unwrap().contains("no answer"));
+    assert_eq!(rig.arrives(0), NOTHING);
+    rig.say(0, format!("+ACK {G} 0\r\n"));
+    rig.say(0, given(&snapshot(&[("a", "1")]), 10));
+    let second = rig.link();
+    rig.handle(Input::Connected(0, second));
+    assert_eq!(rig.hung_up, [second].into(), "one link is enough");
+    let mut replica = rig.replica(0, 0);
+    replica.drain(&mut rig);
+    assert_eq!(replica.keys(), "a=1");
+}
+
+#[test]
+fn a_snapshot_settles_what_was_owed_before_it() {
+    let mut rig = Rig::one(Kind::Plain);
+    rig.seed(0, &[("a", "1")], 10);
+    rig.verifies_itself = false;
+    // It was ahead of us, as busy primaries are, and then had to give a snapshot, which takes its time.
+    rig.say(0, format!("+PING {G} 12\r\n"));
+    rig.say(0, given(&snapshot(&[("a", "2")]), 20));
+    rig.wait(10_000);
+    rig.verify();
+    rig.wait(1_000);
+    rig.say(0, format!("+PING {G} 21\r\n"));
+    rig.wait(1_000);
+    rig.say(0, live(20, "SET b 2"));
+    let mut replica = rig.replica(0, 0);
+    replica.drain(&mut rig);
+    assert_eq!((replica.keys(), rig.hung_up.len(), rig.spooled), ("a=2 b=2".into(), 0, 2), "one is enough");
+}
+
+#[test]
+fn a_frame_that_takes_long_to_come_is_not_one_that_is_held_back() {
+    let mut rig = Rig::one(Kind::Plain);
+    rig.seed(0, &[("a", "1")], 10);
+    rig.say(0, format!("+PING {G} 11\r\n"));
+    let frame = large(10, "k", 1_000_000);
+    for piece in frame.chunks(100_000) {
+        rig.say(0, piece);
+        rig.wait(1_000);
+    }
+    rig.say(0, format!("+PING {G} 11\r\n"));
+    rig.wait(5_000);
+    assert_eq!((rig.hung_up.len(), rig.spooled), (0, 1));
+}
+
+#[test]
+fn a_primary_that_reads_nothing_is_not_answered_without_end() {
+    let mut rig = Rig::one(Kind::Plain);
+    rig.seed(0, &[("a", "1")], 10);
+    let link = rig.up(0).unwrap();
+    for _ in 0..100 {
+        rig.say(0, format!("+PING {G} 10\r\n").repeat(100));
+    }
+    let waiting = rig.machine.outbox(link).unwrap().len();
+    assert!((1..10_000).contains(&waiting), "{waiting} bytes wait");
+    rig.told(0);
+    rig.say(0, format!("+PING {G} 10\r\n"));
+    assert_eq!(rig.told(0), b"REPLCONF ACK 10\r\n");
+}
+
+#[test]
+fn a_primary_that_makes_us_ask_anew_is_not_asked_without_end() {
+    let mut rig = Rig::one(Kind::Plain);
+    rig.seed(0, &[("a", "1")], 10);
+    rig.wait(3_000);
+    rig.say(0, format!("+PING {G} 9\r\n"));
+    let mut waited = Vec::new();
+    for _ in 0..5 {
+        waited.push(rig.dialed(0));
+        rig.arrives(0);
+        rig.say(0, format!("+ACK {G} 0\r\n"));
+        rig.say(0, given(&snapshot(&[("a", "1")]), 10));
+        rig.say(0, format!("+PING {G} 9\r\n"));
+    }
+    assert_eq!(waited, [0, 200, 400, 800, 1_600], "each costs it a snapshot, and every replica, too");
 }

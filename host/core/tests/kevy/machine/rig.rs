@@ -31,6 +31,8 @@ struct Spool {
 pub(crate) struct Rig {
     pub(crate) machine: Machine,
     pub(crate) now: u64,
+    /// By how much the other clock was set back. Milliseconds.
+    pub(crate) set_back: u64,
     pub(crate) notes: Vec<Note>,
     pub(crate) closed: BTreeSet<LinkId>,
     pub(crate) hung_up: BTreeSet<LinkId>,
@@ -101,6 +103,7 @@ impl Rig {
         let mut rig = Self {
             machine: Machine::new(settings, pipelines, Box::new(entropy), now),
             now: now.mono_ms,
+            set_back: 0,
             notes: Vec::new(),
             closed: BTreeSet::new(),
             hung_up: BTreeSet::new(),
@@ -126,7 +129,7 @@ impl Rig {
 
     /// Unix milliseconds.
     pub(crate) fn unix_ms(&self) -> u64 {
-        EPOCH_MS + self.now
+        EPOCH_MS + self.now - self.set_back
     }
 
     pub(crate) fn handle(&mut self, input: Input) {
@@ -316,6 +319,11 @@ impl Rig {
     /// Waits for the next attempt and lets it through; what was said then.
     pub(crate) fn connect(&mut self, shard: usize) -> String {
         self.dialed(shard);
+        self.arrives(shard)
+    }
+
+    /// An attempt comes through; what was said then.
+    pub(crate) fn arrives(&mut self, shard: usize) -> String {
         let link = self.link();
         self.ups.insert(shard, link);
         self.handle(Input::Connected(shard, link));

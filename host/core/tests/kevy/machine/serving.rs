@@ -32,6 +32,31 @@ fn an_old_replica_with_a_number_of_an_earlier_history_gets_a_snapshot() {
 }
 
 #[test]
+fn an_old_replica_whose_snapshots_break_off_is_never_taken_for_one_that_has_them() {
+    let mut rig = Rig::old(Dialect::K2, Kind::Plain);
+    let mut replica = rig.attach(0, 0, None, 0);
+    rig.say(0, live(10, "SET b 2"));
+    replica.drain(&mut rig);
+    let mut place = replica.place().1;
+    // The next history begins at a number as low as it can be.
+    rig.set_back = 3_600_000;
+    rig.say(0, given(&snapshot(&[("a", "1"), ("b", "2")]), 20));
+    rig.ships_itself = false;
+    for attempt in 1..5 {
+        let mut back = rig.attach(0, 0, None, place);
+        back.drain(&mut rig);
+        assert_eq!(back.told(), "ack, FLUSHALL, snapshot", "attempt {attempt}");
+        rig.handle(Input::Closed(back.link, "cut".into()));
+        // It counts the frame that emptied it.
+        place = back.place().1;
+    }
+    rig.ships_itself = true;
+    let mut back = rig.attach(0, 0, None, place);
+    back.drain(&mut rig);
+    assert_eq!(back.keys(), "a=1 b=2");
+}
+
+#[test]
 fn an_old_replica_is_told_no_heartbeat_before_it_has_acknowledged() {
     let mut rig = Rig::old(Dialect::K1, Kind::Plain);
     let mut replica = rig.attach(0, 0, None, 0);
@@ -123,6 +148,17 @@ fn a_view_that_halts_closes_its_replicas_and_says_why_and_others_go_on() {
     let mut again = rig.replica(0, 0);
     again.drain(&mut rig);
     assert_eq!(again.keys(), "d=4", "a new history is a new chance");
+}
+
+#[test]
+fn a_replica_that_talks_nonsense_is_told_about_once() {
+    let mut rig = Rig::one(Kind::Plain);
+    rig.seed(0, &[("a", "1")], 10);
+    let replica = rig.replica(0, 0);
+    rig.notes.clear();
+    rig.send(replica.link, "\n".repeat(1_000));
+    rig.send(replica.link, "HELLO\r\n".repeat(1_000));
+    assert_eq!(rig.notes.len(), 1, "each is a line for the operator, and memory until it is written");
 }
 
 #[test]
