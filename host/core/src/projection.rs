@@ -7,8 +7,10 @@
 //! The output of a transaction is held until its EXEC and goes out whole or, when nothing of it is kept, not at all.
 
 mod emit;
+mod explain;
 mod keyed;
 mod keyless;
+mod markdown;
 
 use alloc::format;
 use alloc::string::String;
@@ -22,6 +24,9 @@ use crate::pipeline::{Answers, Fate, KeyBatch, Pipeline, Traits};
 use crate::resp::{self, Span};
 use crate::rope::Rope;
 use emit::Emitter;
+
+pub use explain::{Explained, NamedKey, Outcome, Subject, Words, explain};
+pub use markdown::{Scope, markdown};
 
 /// What the projection of one view may use.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,7 @@
 //! The command line: one module a verb.
 
 pub(crate) mod exit;
+mod explain;
 mod run;
 mod validate;
 
@@ -16,6 +17,7 @@ Examples:
   sluicegate run --upstream db:6379 --listen :7000 serve replicas of db on 127.0.0.1:7000
   sluicegate run --config sluicegate.toml          the same from a file: views, plugins, users
   sluicegate validate --config sluicegate.toml     find mistakes before they are used
+  sluicegate explain 'RENAME a b' --view eu        what a view makes of a command, and why
 
 Exit codes: 0 ok, 64 usage, 70 our own fault, 74 input or output, 78 configuration";
 
@@ -36,6 +38,8 @@ enum Verb {
     Run(Box<run::Args>),
     /// Check a configuration without binding a port or writing a file
     Validate(validate::Args),
+    /// Tell what a view makes of a command, and why, without a primary
+    Explain(explain::Args),
     /// Show a primary, the proxy and two replicas at work, and check the replicas
     Demo(demo::Args),
     /// Run a program that ends when the process PARENT ends
@@ -57,6 +61,7 @@ pub(crate) fn main() -> ExitCode {
     let done = match cli.verb {
         Verb::Run(args) => args.run(),
         Verb::Validate(args) => args.run(),
+        Verb::Explain(args) => args.run(),
         Verb::Demo(args) => args.run(),
         Verb::WithParent(args) => args.run(),
     };
