@@ -215,7 +215,7 @@ impl Projection {
             *key += 1;
             self.counts.frames_in += 1;
             if !row.fits(frame.argc as usize) {
-                return Err(arity(row.name, frame.argc));
+                return Err(arity(&row.name, frame.argc));
             }
             if self.restores.contains(&frame.command) {
                 self.check_restore(turn.frames, frame, *key - 1)?;

@@ -74,7 +74,7 @@ pub fn markdown(table: &Table, scope: Scope<'_>) -> String {
     for row in keyless {
         line(&mut page, [&*name(row), &since(row), keyless_words(row, scope)]);
     }
-    page.push_str("\n## Commands that halt the view\n\nSo does every command that is not on this page.\n\n");
+    page.push_str("\n## Commands that halt the view\n\nSo does every command that is not on this page, unless the primary describes it: see `command/learned.rs`.\n\n");
     line(&mut page, ["Command", "Since", "Keys", "Why"]);
     line(&mut page, ["---"; 4]);
     for row in refused {
@@ -166,7 +166,7 @@ fn key_words(part: KeyPart) -> String {
 
 /// What a view has that keeps every key.
 fn kept(row: &Row) -> &'static str {
-    match row.name {
+    match &*row.name {
         "sort" => "as it is; repair if BY or GET read other keys",
         "restore" | "restore-asking" => "as it is, unless its payload is too new for the replicas: halts",
         _ => "as it is",
@@ -204,7 +204,7 @@ fn keyless_words(row: &Row, scope: Scope<'_>) -> &'static str {
         (Class::Publish, Some(traits)) if !traits.decides_frames => "as it is, except in Sentinel's own channel",
         (Class::Publish, _) => "as it is where the plugins keep the channel, except in Sentinel's own",
         (Class::Function, Some(traits)) if !traits.decides_frames => "as it is",
-        (Class::Function, _) => match row.name {
+        (Class::Function, _) => match &*row.name {
             "function|flush" => "as it is",
             "function|restore" => "the libraries that the plugins keep",
             _ => "as it is where the plugins keep the library",
