@@ -217,7 +217,7 @@ pub enum KeyPart {
 
 /// Slots of the index, a power of two: some three times the rows, so that most names are found in their first slot.
 const SLOTS: usize = 512;
-/// The most commands that are learned from a primary: ids stay far below [`EMPTY`], and modules have a few dozen each.
+/// The most commands that are learned from a primary: the ids of all fit 16 bits, and a module has a few dozen.
 pub const LEARNED_MAX: usize = 1024;
 /// Marks an empty slot.
 const EMPTY: u16 = u16::MAX;
