@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod demo;
+mod docs;
 mod fetch;
 mod servers;
 mod sh;
@@ -30,6 +31,8 @@ enum Verb {
     Bench(bench::Args),
     /// Build the `sluicegate` binary, with the wasm targets that its plugins need.
     Build(build::Args),
+    /// Write the pages of the documentation that are made from the code: docs/commands.md.
+    Docs(docs::Args),
     /// Get the servers that tests and the demo talk to, into target/servers.
     Servers(servers::Args),
 }
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Verb::Test(args) => test::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Build(args) => build::run(&args),
+        Verb::Docs(args) => docs::run(&args),
         Verb::Servers(args) => servers::run(&args),
     };
     match done {

@@ -7,14 +7,18 @@
 
 mod expiry;
 mod keys;
+pub mod learned;
+mod name;
 mod parse;
 mod row;
 mod table;
 
 pub use expiry::{RelativeExpiry, absolute, relative_expiry};
 pub use keys::{KeyError, Shape, keys, other_database, sort_reads_patterns};
+pub use learned::Learned;
+pub use name::{NAME_BYTES_MAX, Name};
 pub use row::{Class, CommandId, KeyAt, KeyPart, KeySpec, Mixed, Rest, Role, Row, Service};
-pub use table::Table;
+pub use table::{LEARNED_MAX, Table};
 
 #[cfg(test)]
 mod tests {

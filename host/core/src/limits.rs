@@ -44,6 +44,8 @@ pub const REPLY_LINE_BYTES_MAX: usize = 1024;
 pub const INFO_REPLY_BYTES_MAX: usize = 256 * 1024;
 /// A fetch from a primary older than 7.0 is made again this often while its clock does not stand still for two commands.
 pub const FETCH_TRIES_MAX: u32 = 8;
+/// The upstream's reply to COMMAND is refused above this.
+pub const COMMAND_REPLY_BYTES_MAX: usize = 4 * MIB;
 /// Default of `upstream.backoff.min`. Milliseconds.
 pub const BACKOFF_MIN_MS: u64 = 200;
 /// Default of `upstream.backoff.max`. Milliseconds.

@@ -92,7 +92,12 @@ pub struct Stats {
 /// All of the state.
 pub struct Machine {
     settings: Settings,
+    /// The commands that are known in this segment.
     table: Arc<Table>,
+    /// Those of the next one, where they differ.
+    next_table: Option<Arc<Table>>,
+    /// Those that need no primary to be known.
+    builtin: Arc<Table>,
     entropy: Box<dyn FnMut() -> [u8; 20] + Send>,
     run_id: ReplId,
     now: Now,
@@ -147,7 +152,9 @@ impl Machine {
             run_id: ReplId::from_entropy(entropy()),
             quiet_since: views.iter().map(|_| (0, now.mono_ms)).collect(),
             settings,
+            builtin: table.clone(),
             table,
+            next_table: None,
             entropy,
             now,
             started: now,

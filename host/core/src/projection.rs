@@ -11,8 +11,10 @@
 //! a dropped one, and what touches it is held back; see [`Projection::ask`] and [`Projection::restore`].
 
 mod emit;
+mod explain;
 mod keyed;
 mod keyless;
+mod markdown;
 mod mixed;
 mod repair;
 mod taint;
@@ -32,6 +34,9 @@ use crate::rope::Rope;
 use crate::settings::CrossKey;
 use emit::Emitter;
 use taint::Taints;
+
+pub use explain::{EXPIRY, Explained, NamedKey, Outcome, Subject, VALUE, Words, explain};
+pub use markdown::{Scope, markdown};
 
 /// What the projection of one view may use.
 #[derive(Debug, Clone, Copy)]
@@ -229,7 +234,7 @@ impl Projection {
             *key += 1;
             self.counts.frames_in += 1;
             if !row.fits(frame.argc as usize) {
-                return Err(arity(row.name, frame.argc));
+                return Err(arity(&row.name, frame.argc));
             }
             if !self.taints.is_empty() {
                 self.overlay(turn, self.db, turn.frames.span(frame.key), *key - 1);

@@ -4,6 +4,7 @@
 //! decided by the machine. The place is kept to the byte: a link that is lost in the middle of a frame, or of a
 //! transaction, goes on right there.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
@@ -11,11 +12,13 @@ use alloc::vec::Vec;
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use crate::command::{Learned, learned};
 use crate::fault::{Fault, Party};
 use crate::limits;
 use crate::position::ReplId;
 use crate::projection::printable;
 use crate::resp;
+use crate::resp::reply::Reader;
 use crate::settings::UpstreamSettings;
 use crate::snapshot::Framing;
 
@@ -30,6 +33,8 @@ pub enum Phase {
     Greeting,
     /// AUTH, REPLCONF … were sent together; so many answers are missing.
     Introducing,
+    /// COMMAND was sent, to learn of commands that no table has.
+    Learning,
     /// INFO was sent, to learn where the primary's second history ends.
     Inquiring,
     /// PSYNC was sent.
@@ -47,6 +52,8 @@ pub enum Phase {
 /// What the primary said.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Heard {
+    /// The commands that it describes, or why it does not.
+    Commands(Result<Vec<Learned>, String>),
     /// What INFO replication says of the primary's ids: current, second, and the second's limit.
     Ids {
         /// `master_replid`
@@ -91,6 +98,8 @@ pub struct Upstream {
     /// Stream bytes that came while the snapshot was verified.
     early: VecDeque<Bytes>,
     steps: VecDeque<Step>,
+    /// Reads the reply to COMMAND.
+    reply: Option<Box<Reader>>,
     /// PSYNC named a place: `+CONTINUE` is an answer to nothing else.
     named_place: bool,
     /// When something was last heard, or the phase began. Milliseconds.
@@ -108,6 +117,7 @@ impl Upstream {
             inbox: BytesMut::new(),
             early: VecDeque::new(),
             steps: VecDeque::new(),
+            reply: None,
             named_place: false,
             last_heard: 0,
             backoff_ms,
@@ -139,6 +149,7 @@ impl Upstream {
         self.inbox.clear();
         self.early.clear();
         self.steps.clear();
+        self.reply = None;
         (self.phase, self.last_heard) = (Phase::Greeting, now);
         let mut out = Vec::new();
         resp::write_command(&mut out, &[b"PING"]);
@@ -185,6 +196,7 @@ impl Upstream {
                 Phase::Idle(_) | Phase::Dialing | Phase::Verifying => return Ok(None),
                 Phase::Streaming => return Ok(self.early.pop_front().map(Heard::Stream)),
                 Phase::Copying(left) => return Ok(self.copying(left)),
+                Phase::Learning => return self.command_reply(),
                 Phase::Inquiring => match self.info_reply()? {
                     Some(info) => Some(ids(&info)),
                     None => return Ok(None),
@@ -212,6 +224,13 @@ impl Upstream {
             }
             None => resp::write_command(out, &[b"PSYNC", b"?", b"-1"]),
         }
+    }
+
+    /// Asks which commands the primary has.
+    pub fn learn(&mut self, out: &mut Vec<u8>) {
+        self.phase = Phase::Learning;
+        self.reply = Some(Box::new(Reader::new(learned::REPLY_BOUNDS)));
+        resp::write_command(out, &[b"COMMAND"]);
     }
 
     /// Asks what the primary knows of its histories.
@@ -259,6 +278,16 @@ impl Upstream {
         let mut line = self.inbox.split_to(end + 1).to_vec();
         line.truncate(line.trim_ascii_end().len());
         Ok(Some(line))
+    }
+
+    fn command_reply(&mut self) -> Result<Option<Heard>, Fault> {
+        let Some(reader) = &mut self.reply else { return Ok(None) };
+        let arrived = self.inbox.split();
+        let mut input = &arrived[..];
+        let Some(reply) = reader.next(&mut input)? else { return Ok(None) };
+        self.inbox.extend_from_slice(input);
+        self.reply = None;
+        Ok(Some(Heard::Commands(learned::learned(&reply))))
     }
 
     /// A bulk reply, or an error line, which stands for an empty one.
@@ -424,7 +453,9 @@ pub fn phase_name(phase: Phase) -> String {
     String::from(match phase {
         Phase::Idle(_) => "disconnected",
         Phase::Dialing => "connecting",
-        Phase::Greeting | Phase::Introducing | Phase::Inquiring | Phase::Asking | Phase::Promised => "handshake",
+        Phase::Greeting | Phase::Introducing | Phase::Learning | Phase::Inquiring | Phase::Asking | Phase::Promised => {
+            "handshake"
+        }
         Phase::Copying(_) | Phase::Verifying => "sync",
         Phase::Streaming => "connected",
     })

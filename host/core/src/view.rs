@@ -132,6 +132,11 @@ impl View {
         }
     }
 
+    /// The commands that are known from the next segment on.
+    pub fn set_table(&mut self, table: Arc<Table>) {
+        self.table = table;
+    }
+
     /// What the operator decided.
     pub fn settings(&self) -> &ViewSettings {
         &self.settings

@@ -2,6 +2,7 @@
 
 mod compare;
 pub(crate) mod exit;
+mod explain;
 mod run;
 mod validate;
 
@@ -19,6 +20,7 @@ Examples:
   sluicegate validate --config sluicegate.toml     find mistakes before they are used
   sluicegate compare --config sluicegate.toml --view eu --replica replica:6379
                                                    does the replica hold what it must?
+  sluicegate explain 'RENAME a b' --view eu        what a view makes of a command, and why
 
 Exit codes: 0 ok, 64 usage, 70 our own fault, 74 input or output, 78 configuration";
 
@@ -41,6 +43,8 @@ enum Verb {
     Validate(validate::Args),
     /// Check that a replica holds exactly its view of the primary, key by key, while both work
     Compare(compare::Args),
+    /// Tell what a view makes of a command, and why, without a primary
+    Explain(explain::Args),
     /// Show a primary, the proxy and two replicas at work, and check the replicas
     Demo(demo::Args),
     /// Run a program that ends when the process PARENT ends
@@ -63,6 +67,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Run(args) => args.run().map(|()| exit::OK),
         Verb::Validate(args) => args.run().map(|()| exit::OK),
         Verb::Compare(args) => args.run(),
+        Verb::Explain(args) => args.run().map(|()| exit::OK),
         Verb::Demo(args) => args.run().map(|()| exit::OK),
         Verb::WithParent(args) => args.run().map(|()| exit::OK),
     };

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::{KeyAt, KeyPart, Role, Row};
+use super::{KeyAt, KeyPart, Name, Role, Row};
 use crate::resp::{Args, decimal};
 
 /// A frame of the upstream that does not have the shape of its command. The replicas would refuse it or read it otherwise
@@ -11,7 +11,7 @@ use crate::resp::{Args, decimal};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyError {
     /// The command, as the table names it.
-    pub command: &'static str,
+    pub command: Name,
     /// What is wrong.
     pub shape: Shape,
 }
@@ -185,7 +185,7 @@ pub fn sort_reads_patterns(args: Args<'_>) -> bool {
 /// The frame does not have the shape of its command.
 pub fn other_database(row: &Row, args: Args<'_>) -> Result<Option<u32>, KeyError> {
     let fault = |shape| KeyError { command: row.name, shape };
-    match row.name {
+    match &*row.name {
         "move" => {
             check_arity(row, args)?;
             database(args, 2).map(Some).map_err(fault)

@@ -6,19 +6,19 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::expiry::Form;
-use super::{Class, KeyPart, KeySpec, Mixed, Rest, Role, Row, Service};
+use super::{Class, KeyPart, KeySpec, Mixed, NAME_BYTES_MAX, Name, Rest, Role, Row, Service};
 
 /// All rows, in the order of the text; checked to be unique and sorted within their groups.
 pub(super) fn rows(text: &'static str) -> Result<Vec<Row>, String> {
     let mut rows: Vec<Row> = Vec::new();
-    let mut last = "";
+    let mut last = Name::builtin("");
     for (number, line) in text.lines().enumerate() {
         if line.is_empty() || line.starts_with('#') {
-            last = "";
+            last = Name::builtin("");
             continue;
         }
         let row = row(line).map_err(|what| format!("line {}: {what}", number + 1))?;
-        check_place(&row, last, &rows).map_err(|what| format!("line {}: {what}", number + 1))?;
+        check_place(&row, &last, &rows).map_err(|what| format!("line {}: {what}", number + 1))?;
         last = row.name;
         rows.push(row);
     }
@@ -26,14 +26,14 @@ pub(super) fn rows(text: &'static str) -> Result<Vec<Row>, String> {
 }
 
 fn check_place(row: &Row, last: &str, rows: &[Row]) -> Result<(), String> {
-    if row.name <= last {
+    if *row.name <= *last {
         return Err(format!("{} does not belong behind {last}", row.name));
     }
     if rows.iter().any(|other| other.name == row.name) {
         return Err(format!("{} is there twice", row.name));
     }
     match row.name.split_once('|') {
-        Some((group, _)) if !rows.iter().any(|other| other.group && other.name == group) => {
+        Some((group, _)) if !rows.iter().any(|other| other.group && other.name == *group) => {
             Err(format!("{} stands before its group", row.name))
         }
         _ => Ok(()),
@@ -49,6 +49,9 @@ fn row(line: &'static str) -> Result<Row, String> {
     if name.bytes().any(|b| b.is_ascii_uppercase()) {
         return Err(format!("{name} is not in lower case"));
     }
+    if name.len() > NAME_BYTES_MAX {
+        return Err(format!("{name} is too long"));
+    }
     let arity: i32 = arity.parse().map_err(|_| format!("{arity} is no arity"))?;
     let keys = key_spec(keys)?;
     let group = class == "group";
@@ -59,7 +62,8 @@ fn row(line: &'static str) -> Result<Row, String> {
     };
     let one_at_1 = matches!(keys.0, [KeyPart::One { at: 1, .. }, KeyPart::None]);
     let first_key_only = class == Class::Single && one_at_1 && arity.unsigned_abs() >= 2;
-    Ok(Row { name, arity, keys, class, since, verified, group, first_key_only, expiry: Form::of(name) })
+    let name = Name::builtin(name);
+    Ok(Row { name, arity, keys, class, since, verified, group, first_key_only, expiry: Form::of(&name) })
 }
 
 /// The next column and what follows it, which is empty behind the last.

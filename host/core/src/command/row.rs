@@ -1,6 +1,7 @@
 //! What is known of one command.
 
 use super::expiry::Form;
+use super::{Learned, Name};
 
 /// The place of a row in its [`Table`](super::Table).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -10,7 +11,7 @@ pub struct CommandId(pub u16);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
     /// Lower-case name; a sub-command is written as `xgroup|create`.
-    pub name: &'static str,
+    pub name: Name,
     /// Number of arguments, the name included; negative: at least so many.
     pub arity: i32,
     /// Where the keys are.
@@ -30,6 +31,13 @@ pub struct Row {
 }
 
 impl Row {
+    pub(super) fn learned(learned: &Learned) -> Self {
+        let Learned { name, arity, keys, class, group } = *learned;
+        let first_key_only = class == Class::Single && matches!(keys.0, [KeyPart::One { at: 1, .. }, KeyPart::None]);
+        let (since, expiry) = ("told by the primary", Form::None);
+        Self { name, arity, keys, class, since, verified: false, group, first_key_only, expiry }
+    }
+
     /// Whether a frame of `len` arguments, the name included, fits the arity.
     #[inline]
     pub fn fits(&self, len: usize) -> bool {

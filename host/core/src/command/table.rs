@@ -3,11 +3,13 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use super::{CommandId, Row, parse};
+use super::{CommandId, Learned, Name, Row, parse};
 use crate::resp::Args;
 
 /// Slots of the index, a power of two: some three times the rows, so that most names are found in their first slot.
 pub(super) const SLOTS: usize = 512;
+/// The most commands that are learned from a primary: the ids of all fit 16 bits, and a module has a few dozen.
+pub const LEARNED_MAX: usize = 1024;
 /// Marks an empty slot.
 const EMPTY: u16 = u16::MAX;
 
@@ -27,7 +29,9 @@ pub struct Table {
     /// Open addressing over the names without sub-command.
     slots: Box<[Slot; SLOTS]>,
     /// The sub-commands: the row of the group, the sub-command's name, its row.
-    subs: Vec<(CommandId, &'static str, CommandId)>,
+    subs: Vec<(CommandId, Name, CommandId)>,
+    /// Rows that a primary told, without the sub-commands, by name. Looked at last: they must not crowd the index.
+    learned: Vec<CommandId>,
 }
 
 impl Table {
@@ -52,23 +56,24 @@ impl Table {
             Err(fault) => panic!("command/kevy.txt: {fault}"),
         };
         let Self { mut rows, .. } = Self::builtin();
-        let group = |row: &Row| row.name.split('|').next();
-        rows.retain(|row| own.iter().all(|instead| Some(instead.name) != group(row)));
+        let replaces = |instead: &Row, row: &Row| row.name.split('|').next() == Some(&*instead.name);
+        rows.retain(|row| !own.iter().any(|instead| replaces(instead, row)));
         rows.extend(own);
         Self::new(rows)
     }
 
     fn new(rows: Vec<Row>) -> Self {
         let empty = Slot { head: 0, tail: 0, len: 0, row: EMPTY };
-        let mut table = Self { rows, slots: Box::new([empty; SLOTS]), subs: Vec::new() };
+        let mut table = Self { rows, slots: Box::new([empty; SLOTS]), subs: Vec::new(), learned: Vec::new() };
         for index in 0..table.rows.len() {
             let name = table.rows[index].name;
             let id = CommandId(index as u16);
             match name.split_once('|') {
-                None => table.index(name, id),
+                None => table.index(&name, id),
                 Some((group, sub)) => {
                     let group =
                         table.find(group.as_bytes()).expect("the group's row comes first: the parser checks it");
+                    let sub = Name::learned(sub.as_bytes()).expect("no name of ours is too long: the parser checks it");
                     table.subs.push((group, sub, id));
                 }
             }
@@ -76,7 +81,7 @@ impl Table {
         table
     }
 
-    fn index(&mut self, name: &'static str, id: CommandId) {
+    fn index(&mut self, name: &str, id: CommandId) {
         let (head, tail) = (head(name.as_bytes()), tail(name.as_bytes()));
         let mut at = place(head, name.len());
         while self.slots[at].row != EMPTY {
@@ -93,7 +98,7 @@ impl Table {
         loop {
             let slot = &self.slots[at % SLOTS];
             if slot.row == EMPTY {
-                return None;
+                return self.find_learned(name);
             }
             let same = slot.head == head && slot.tail == tail && usize::from(slot.len) == name.len();
             if same && (name.len() <= 16 || self.rows[usize::from(slot.row)].name.as_bytes().eq_ignore_ascii_case(name))
@@ -113,8 +118,45 @@ impl Table {
     }
 
     fn sub_command(&self, group: CommandId, args: Args<'_>) -> CommandId {
-        let known = self.subs.iter().find(|&&(of, name, _)| of == group && args.is(1, name));
+        let known = self.subs.iter().find(|(of, name, _)| *of == group && args.is(1, name));
         known.map_or(group, |&(_, _, id)| id)
+    }
+
+    /// This table with the commands of a primary behind its own rows, which keep their places. What is known already stays
+    /// as it is; above [`LEARNED_MAX`] nothing more is taken.
+    pub fn with_learned(&self, learned: &[Learned]) -> Self {
+        let mut table = self.clone();
+        for one in learned {
+            if table.rows.len() - self.rows.len() < LEARNED_MAX {
+                table.learn(one);
+            }
+        }
+        table
+    }
+
+    fn learn(&mut self, learned: &Learned) {
+        let id = CommandId(self.rows.len() as u16);
+        match learned.name.split_once('|') {
+            Some((group, sub)) => {
+                let known = |of: CommandId| self.subs.iter().any(|(group, name, _)| *group == of && *name == *sub);
+                let of = self.find(group.as_bytes()).filter(|&of| self.row(of).group && !known(of));
+                let (Some(of), Some(sub)) = (of, Name::learned(sub.as_bytes())) else { return };
+                self.subs.push((of, sub, id));
+            }
+            None if self.find(learned.name.as_bytes()).is_some() => return,
+            None => {
+                let at = self.learned.partition_point(|&id| *self.row(id).name < *learned.name);
+                self.learned.insert(at, id);
+            }
+        }
+        self.rows.push(Row::learned(learned));
+    }
+
+    #[cold]
+    fn find_learned(&self, name: &[u8]) -> Option<CommandId> {
+        let small = || name.iter().map(u8::to_ascii_lowercase);
+        let found = self.learned.binary_search_by(|&id| self.row(id).name.bytes().cmp(small()));
+        found.ok().and_then(|at| self.learned.get(at).copied())
     }
 
     /// A row by its id.
@@ -201,17 +243,17 @@ mod tests {
     fn kevy_has_rows_of_its_own_and_in_the_place_of_others() {
         let (table, builtin) = (Table::kevy(), Table::builtin());
         assert!(table.rows().len() * 2 < SLOTS, "the index is more than half full");
-        let row = |line: &str| table.resolve(Frame::of(line).args()).map(|id| table.row(id).name);
+        let row = |line: &str| table.resolve(Frame::of(line).args()).map(|id| &*table.row(id).name);
         for known in table.rows() {
             let line = known.name.replace('|', " ");
-            assert_eq!(row(&line.to_ascii_uppercase()), Some(known.name), "{line}");
+            assert_eq!(row(&line.to_ascii_uppercase()), Some(&*known.name), "{line}");
         }
         assert_eq!(row("XGROUP CREATE k g $"), Some("xgroup"));
         assert_eq!(row("XINTERNAL.CONSUMERSEEN s g c 1"), Some("xinternal.consumerseen"));
         assert_eq!(row("SCRIPT LOAD x"), Some("script|load"), "other groups are left alone");
         assert!(!table.rows().iter().any(|row| row.name.starts_with("xgroup|")));
         for known in builtin.rows().iter().filter(|row| !row.name.contains('|')) {
-            assert!(row(known.name).is_some(), "{} is gone", known.name);
+            assert!(row(&known.name).is_some(), "{} is gone", known.name);
         }
     }
 

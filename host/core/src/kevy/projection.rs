@@ -87,7 +87,7 @@ impl Projection {
         field_deadlines: bool,
     ) -> Self {
         Self {
-            forms: table.rows().iter().map(|row| Form::of(row.name, field_deadlines)).collect(),
+            forms: table.rows().iter().map(|row| Form::of(&row.name, field_deadlines)).collect(),
             table,
             identity: pipeline.is_none(),
             decides_frames: pipeline.is_some_and(|pipeline| pipeline.traits().decides_frames),

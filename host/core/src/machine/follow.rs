@@ -1,13 +1,15 @@
 //! What the primary says, and what follows from it for the views.
 
 use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 
 use super::{Arriving, Follow, Machine, Spooled};
-use crate::command::{Class, Service};
+use crate::command::{Class, Learned, Service};
 use crate::contract::{Level, LinkId, Output, SpoolId};
 use crate::fault::{Fault, Party};
 use crate::frame::{Frames, Scanned, Scanner};
@@ -104,7 +106,7 @@ impl Machine {
                         return self.upstream_failed(&fault);
                     }
                 }
-                Ok(None) if self.upstream.is_introduced() => self.choose_question(&mut out),
+                Ok(None) if self.upstream.is_introduced() => self.introduced(&mut out),
                 Ok(None) => break,
                 Err(fault) => return self.upstream_failed(&fault),
             }
@@ -117,6 +119,38 @@ impl Machine {
         }
     }
 
+    /// What commands do matters only where a view looks into them.
+    fn introduced(&mut self, out: &mut Vec<u8>) {
+        if self.views.iter().any(|view| !view.settings().pipeline.is_empty()) {
+            self.upstream.learn(out);
+        } else {
+            self.choose_question(out);
+        }
+    }
+
+    /// A table replaces the present one when the next segment begins: until then frames are held that were read by it.
+    fn commands_known(&mut self, learned: Result<Vec<Learned>, String>) {
+        let table = match learned {
+            Ok(learned) => self.builtin.with_learned(&learned),
+            Err(why) => {
+                let text = format!("{why}; views halt at commands of modules (an ACL at the primary needs +command)");
+                return self.note(Level::Warn, "commands-unknown", text);
+            }
+        };
+        let more = table.rows().len() - self.builtin.rows().len();
+        let known = self.next_table.as_ref().unwrap_or(&self.table);
+        if table.rows() == known.rows() {
+            return;
+        }
+        let when = if self.follow.is_some() { ", from the next snapshot on" } else { "" };
+        self.next_table = Some(Arc::new(table));
+        self.note(
+            Level::Info,
+            "commands-learned",
+            format!("the primary describes {more} commands beyond the table{when}"),
+        );
+    }
+
     fn choose_question(&mut self, out: &mut Vec<u8>) {
         if self.follow.is_some() && self.fresh_wanted.is_none() {
             self.upstream.inquire(out);
@@ -127,6 +161,10 @@ impl Machine {
 
     fn heard(&mut self, heard: Heard, out: &mut Vec<u8>) -> Result<(), Fault> {
         match heard {
+            Heard::Commands(learned) => {
+                self.commands_known(learned);
+                self.choose_question(out);
+            }
             Heard::Ids { id, second, limit } => {
                 self.cut_back(id, second, limit);
                 let place = self.follow.as_ref().map(|follow| (follow.id, follow.read + 1));
@@ -274,6 +312,10 @@ impl Machine {
                 .as_deref()
                 .and_then(|version| version.split('.').next()?.parse::<u32>().ok())
                 .is_some_and(|major| major < 7);
+        if let Some(table) = self.next_table.take() {
+            self.views.iter_mut().for_each(|view| view.set_table(table.clone()));
+            self.table = table;
+        }
         let segment = Segment { id, offset, db, relative_expiries: old, rdb_version: summary.version };
         for index in 0..self.views.len() {
             let fresh = self.fresh_id();

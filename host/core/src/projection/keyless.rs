@@ -51,7 +51,7 @@ impl Projection {
     ) -> Result<(), Fault> {
         let row = self.table.row(id);
         if !row.fits(frame.argc as usize) {
-            return Err(arity(row.name, frame.argc));
+            return Err(arity(&row.name, frame.argc));
         }
         match class {
             Class::Flush => {

@@ -3,6 +3,7 @@
 mod chaos;
 mod following;
 mod handshake;
+mod learned;
 mod limits;
 mod psync;
 mod resume;

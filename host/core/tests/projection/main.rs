@@ -3,6 +3,7 @@
 //! Each story is one line a side, frames parted by ` | `. It is run whole and cut into reads of several sizes; all must tell
 //! the same. What comes out is read again by a parser of its own, and put beside what is expected.
 
+mod explain;
 mod keyed;
 mod keyless;
 mod repair;

@@ -1,5 +1,6 @@
 //! Exit codes, as in sysexits.h: a service manager restarts what may heal, not what the operator must change.
 
+use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
@@ -26,6 +27,18 @@ pub(crate) const CONFIG: u8 = 78;
 /// Ctrl-C, as a shell says it.
 pub(crate) const INTERRUPTED: u8 = 130;
 
+/// The command line makes no sense, though it can be parsed. Says how it would.
+#[derive(Debug)]
+pub(crate) struct UsageError(pub(crate) String);
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
 /// Says on standard error why the program ends, and with which code.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     let code = code(error);
@@ -40,6 +53,8 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
 fn code(error: &anyhow::Error) -> u8 {
     if error.chain().any(|cause| cause.is::<ConfigError>() || cause.is::<LoadError>()) {
         CONFIG
+    } else if error.is::<UsageError>() {
+        USAGE
     } else if error.is::<Interrupted>() {
         INTERRUPTED
     } else if error.chain().any(|cause| cause.is::<io::Error>()) {
@@ -60,6 +75,7 @@ mod tests {
         assert_eq!(code(&anyhow::Error::from(refused).context("listening").context("view `eu`")), IO);
         let config: Result<(), _> = Err(ConfigError("no".into()));
         assert_eq!(code(&config.context("plugin").unwrap_err()), CONFIG);
+        assert_eq!(code(&UsageError("no".into()).into()), USAGE);
         assert_eq!(code(&anyhow::anyhow!("what cannot be")), BUG);
     }
 }
