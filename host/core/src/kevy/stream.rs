@@ -180,25 +180,25 @@ mod tests {
 
     fn stream(budget: usize) -> Stream {
         let mut stream = Stream::new(budget);
-        stream.restart(7, 1);
+        stream.restart(7, 2000);
         stream
     }
 
     #[test]
     fn frames_are_numbered_without_gaps_and_found_by_their_number() {
         let mut stream = stream(10_000);
-        assert_eq!((stream.base(), stream.next()), (1000, 1000));
+        assert_eq!((stream.base(), stream.next()), (2_000_000, 2_000_000));
         for value in [&b"one"[..], b"two", b"three"] {
             stream.push(&[b"*1\r\n$3\r\n", value, b"\r\n"]);
         }
         stream.settle();
-        assert_eq!(stream.find(1000), Place::At(0));
-        assert_eq!(stream.find(1003), Place::At(stream.end()));
-        assert_eq!((stream.find(999), stream.find(1004)), (Place::TooOld, Place::Future));
-        let Place::At(second) = stream.find(1001) else { panic!("it is kept") };
+        assert_eq!(stream.find(2_000_000), Place::At(0));
+        assert_eq!(stream.find(2_000_003), Place::At(stream.end()));
+        assert_eq!((stream.find(1_999_999), stream.find(2_000_004)), (Place::TooOld, Place::Future));
+        let Place::At(second) = stream.find(2_000_001) else { panic!("it is kept") };
         let mut got = vec![];
         assert_eq!(stream.read(second, 1, |bytes| got.extend_from_slice(&bytes)), second + got.len() as u64);
-        assert_eq!(got, b"*2\r\n:1001\r\n*1\r\n$3\r\ntwo\r\n", "one frame, though it is larger than the budget");
+        assert_eq!(got, b"*2\r\n:2000001\r\n*1\r\n$3\r\ntwo\r\n", "one frame, though it is larger than the budget");
     }
 
     #[test]
