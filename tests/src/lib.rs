@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod compare;
+pub mod exact;
 pub mod fake_primary;
 pub mod kevy;
 pub mod leash;
