@@ -36,6 +36,9 @@ fn stretch(stage: &mut Stage, generator: &mut Generator) -> Result<usize> {
         }
         sent += batch.len();
         stage.send(connection, &batch)?;
+        let (blocked, serving) = generator.served();
+        sent += blocked.len() + serving.len();
+        stage.serve(blocked, &serving)?;
         if sent >= STRETCH {
             break;
         }

@@ -91,6 +91,14 @@ impl Generator {
         }
     }
 
+    /// The commands of a client, the last of which blocks, and those of another client that serve it.
+    pub fn served(&mut self) -> (Vec<Command>, Vec<Command>) {
+        self.draw.begin();
+        let (blocked, serving) = templates::served(&mut self.draw);
+        let mut commands = |lines: &str| lines.lines().map(|line| self.command(line)).collect();
+        (commands(&blocked), commands(&serving))
+    }
+
     /// What keys hold: one command of a row that makes things.
     pub fn maker(&mut self) -> Vec<Command> {
         let row = self.draw.pick(&MAKERS);

@@ -26,6 +26,7 @@ pub const REWRITTEN: &[(&str, &str)] = &[
     ("bzmpop", "ZPOPMIN or ZPOPMAX"),
     ("bzpopmax", "ZPOPMAX"),
     ("bzpopmin", "ZPOPMIN"),
+    ("delifeq", "DEL or UNLINK"),
     ("discard", "nothing"),
     ("eval", "what the script wrote"),
     ("evalsha", "what the script wrote"),

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::line::{excerpt, shown};
 use super::sieve::{Sieve, Tamper};
-use crate::client::{Client, Reply};
+use crate::client::{Client, Reply, encode};
 use crate::compare::{Holdings, View};
 use crate::proxy::{Config, Proxy};
 use crate::server::{Kind, Server};
@@ -83,6 +83,16 @@ fn moved(key: &[u8]) -> Vec<u8> {
         Some(rest) => [b"moved:", rest].concat(),
         None => key.to_vec(),
     }
+}
+
+/// What a look at all servers shows.
+enum Look {
+    /// The replica is right; so many keys.
+    Same(usize),
+    /// The direct replica is not what its primary is.
+    ServersDiffer(Vec<String>),
+    /// The view's replica is not what it must be.
+    Differs(Vec<String>),
 }
 
 /// All that a story of exactness needs.
@@ -182,6 +192,23 @@ impl Stage {
         Ok(())
     }
 
+    /// Sends commands through one connection, the last of which must block, then those that serve it through another.
+    ///
+    /// # Errors
+    /// As [`Stage::send`], or the command does not block.
+    pub fn serve(&mut self, mut blocked: Vec<Command>, serving: &[Command]) -> Result<()> {
+        let last = blocked.pop().context("something that blocks")?;
+        self.send(0, &blocked)?;
+        self.clients[0].send(&encode(&last))?;
+        self.sent.push((0, last.clone()));
+        let observer = &mut self.clients[2];
+        wait_for("a client to block", PATIENCE, || Ok(observer.info_field("clients", "blocked_clients")? != "0"))
+            .with_context(|| shown(&last))?;
+        self.send(1, serving)?;
+        let reply = self.clients[0].read()?;
+        check(&last, &reply)
+    }
+
     /// Falsifies what the replica is given.
     pub fn tamper(&mut self, tamper: Tamper) {
         self.settling = SETTLING_FALSE;
@@ -206,26 +233,34 @@ impl Stage {
         let start = Instant::now();
         loop {
             let late = start.elapsed() > self.settling;
-            let wanted = Holdings::read(&self.primary)?;
-            if let Some(witness) = &self.witness {
-                let found = Holdings::read(witness)?;
-                let differences = wanted.differences(&found, 3);
-                if !differences.is_empty() && late {
-                    bail!("a fault of the servers: the direct replica differs\n{}", self.history(&differences));
+            match self.look() {
+                Ok(Look::Same(keys)) => {
+                    self.compared = (self.compared.0 + 1, self.compared.1 + keys);
+                    self.sent.clear();
+                    return Ok(());
                 }
+                Ok(Look::ServersDiffer(differences)) if late => {
+                    bail!("a fault of the servers: the direct replica differs\n{}", self.history(&differences))
+                }
+                Ok(Look::Differs(differences)) if late => bail!("{DIFFERS}\n{}", self.history(&differences)),
+                // A key that expires between two questions about it is answered with an error.
+                Err(error) if late => return Err(error),
+                _ => std::thread::sleep(Duration::from_millis(5)),
             }
-            let expected = wanted.through(self.lens.view);
-            let differences = expected.differences(&Holdings::read(&self.replica)?, 3);
-            if differences.is_empty() {
-                self.compared = (self.compared.0 + 1, self.compared.1 + expected.len());
-                self.sent.clear();
-                return Ok(());
-            }
-            if late {
-                bail!("{DIFFERS}\n{}", self.history(&differences));
-            }
-            std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    fn look(&self) -> Result<Look> {
+        let wanted = Holdings::read(&self.primary)?;
+        if let Some(witness) = &self.witness {
+            let differences = wanted.differences(&Holdings::read(witness)?, 3);
+            if !differences.is_empty() {
+                return Ok(Look::ServersDiffer(differences));
+            }
+        }
+        let expected = wanted.through(self.lens.view);
+        let differences = expected.differences(&Holdings::read(&self.replica)?, 3);
+        Ok(if differences.is_empty() { Look::Same(expected.len()) } else { Look::Differs(differences) })
     }
 
     /// Waits for a marker to come through, to the witness as well.

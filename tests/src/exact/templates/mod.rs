@@ -14,6 +14,7 @@
 //! - `HDEL`, `HGETDEL`, `HPERSIST`, `HEXPIRE` on fields that have expired and are not yet reclaimed (Valkey 9). There,
 //!   fields live long.
 
+mod blocking;
 mod hashes;
 mod keys;
 mod lists;
@@ -31,6 +32,7 @@ pub(crate) type Template = fn(&mut Draw) -> String;
 /// A row's name with its template.
 pub(crate) type Entry = (&'static str, Template);
 
+pub(crate) use blocking::served;
 pub(crate) use others::SCRIPT;
 
 /// The templates of all rows, in the order of the table.

@@ -21,7 +21,8 @@ pub(super) const TEMPLATES: &[Entry] = &[
     ("script|load", |_| format!("SCRIPT LOAD {}", quote(SCRIPT.as_bytes()))),
     ("discard", |d| format!("MULTI\nSET {} discarded\nDISCARD", d.key("str"))),
     ("exec", |d| format!("MULTI\nSET {} {}\nINCR {}\nEXEC", d.key("str"), d.value(), d.key("num"))),
-    ("multi", |d| format!("MULTI\nRPUSH {} {}\nEXEC", d.key("list"), d.words())),
+    ("multi", |d| format!("MULTI\nRPUSH {} {}\nSADD {} {}\nEXEC", d.key("list"), d.words(), d.key("set"), d.value())),
+    // What a client pings stays with it; the primary pings its replicas by itself.
     ("ping", |d| format!("PING {}", d.word())),
     ("replconf|getack", |d| format!("SET {} {}\nWAIT 1 1", d.key("str"), d.value())),
     ("select", |d| format!("SELECT {}\nSET {} {}", d.db(), d.key("str"), d.value())),

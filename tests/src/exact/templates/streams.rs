@@ -5,21 +5,29 @@ use crate::exact::draw::Draw;
 use crate::server::Kind;
 
 pub(super) const TEMPLATES: &[Entry] = &[
-    ("xack", |d| with_group(d, |d, key, group| format!("XACK {key} {group} {} {}", d.entry(), d.entry()))),
+    ("xack", |d| {
+        let (stage, key, group, id) = pending(d);
+        format!("{stage}XACK {key} {group} {id} {}", d.entry())
+    }),
     ("xackdel", xackdel),
     ("xadd", xadd),
     ("xautoclaim", xautoclaim),
     ("xclaim", xclaim),
-    ("xdel", |d| format!("XDEL {} {} {}", d.key("xs"), d.entry(), d.entry())),
-    ("xdelex", |d| format!("XDELEX {} {} IDS 2 {} {}", d.key("xs"), fate(d), d.entry(), d.entry())),
+    ("xdel", |d| {
+        let (stage, key, id) = entry(d);
+        format!("{stage}XDEL {key} {id} {}", d.entry())
+    }),
+    ("xdelex", |d| {
+        let (stage, key, id) = entry(d);
+        format!("{stage}XDELEX {key} {} IDS 2 {id} {}", fate(d), d.entry())
+    }),
     ("xgroup|create", create),
     ("xgroup|createconsumer", |d| {
-        let (group, consumer) = d.group();
-        format!("XGROUP CREATECONSUMER {} {group} {consumer}", d.key("xs"))
+        with_group(d, |d, key, group| format!("XGROUP CREATECONSUMER {key} {group} {}", d.group().1))
     }),
     ("xgroup|delconsumer", |d| {
-        let (group, consumer) = d.group();
-        format!("XGROUP DELCONSUMER {} {group} {consumer}", d.key("xs"))
+        let (stage, key, group, _) = pending(d);
+        format!("{stage}XGROUP DELCONSUMER {key} {group} {}", d.group().1)
     }),
     ("xgroup|destroy", |d| with_group(d, |_, key, group| format!("XGROUP DESTROY {key} {group}"))),
     ("xgroup|setid", |d| {
@@ -49,6 +57,27 @@ fn stage(d: &mut Draw, key: &str, group: &str, consumer: &str) -> String {
         true => format!("XGROUP CREATE {key} {group} 0 MKSTREAM\nXADD {key} {} f v\n{consumer}\n", d.next_entry()),
         false => format!("{consumer}\n"),
     }
+}
+
+/// A stream, and the id of an entry; half the time with the line that makes it.
+fn entry(d: &mut Draw) -> (String, String, String) {
+    let key = d.key("xs");
+    match d.one_in(2) {
+        true => {
+            let id = d.next_entry();
+            (format!("XADD {key} {id} f v\n"), key, id)
+        }
+        false => (String::new(), key, d.entry()),
+    }
+}
+
+/// Lines after which a group of a stream has entries pending, most likely the one of that id.
+fn pending(d: &mut Draw) -> (String, String, String, String) {
+    let (key, (group, consumer)) = (d.key("xs"), d.group());
+    let stage = stage(d, &key, group, consumer);
+    let id = d.next_entry();
+    let read = format!("XREADGROUP GROUP {group} {consumer} COUNT 9 STREAMS {key} >");
+    (format!("{stage}XADD {key} {id} f w\n{read}\n"), key, group.to_owned(), id)
 }
 
 fn start(d: &mut Draw) -> String {
@@ -95,7 +124,8 @@ fn create(d: &mut Draw) -> String {
 }
 
 fn xackdel(d: &mut Draw) -> String {
-    with_group(d, |d, key, group| format!("XACKDEL {key} {group} {} IDS 2 {} {}", fate(d), d.entry(), d.entry()))
+    let (stage, key, group, id) = pending(d);
+    format!("{stage}XACKDEL {key} {group} {} IDS 2 {id} {}", fate(d), d.entry())
 }
 
 fn xreadgroup(d: &mut Draw) -> String {
@@ -113,8 +143,8 @@ fn xreadgroup(d: &mut Draw) -> String {
 }
 
 fn xclaim(d: &mut Draw) -> String {
-    let (key, (group, consumer)) = (d.key("xs"), d.group());
-    let stage = stage(d, &key, group, consumer);
+    let (stage, key, group, id) = pending(d);
+    let consumer = d.group().1;
     let options = match d.below(6) {
         0 => "FORCE".into(),
         1 => "JUSTID".into(),
@@ -123,18 +153,16 @@ fn xclaim(d: &mut Draw) -> String {
         4 => format!("LASTID {}", d.entry()),
         _ => String::new(),
     };
-    format!("{stage}XCLAIM {key} {group} {consumer} 0 {} {} {options}", d.entry(), d.entry())
+    let make = format!("XGROUP CREATECONSUMER {key} {group} {consumer}");
+    format!("{stage}{make}\nXCLAIM {key} {group} {consumer} 0 {id} {} {options}", d.entry())
 }
 
 fn xautoclaim(d: &mut Draw) -> String {
-    let (key, (group, consumer)) = (d.key("xs"), d.group());
-    let stage = stage(d, &key, group, consumer);
-    let count = 1 + d.below(4);
-    format!(
-        "{stage}XAUTOCLAIM {key} {group} {consumer} 0 {} COUNT {count} {}",
-        d.pick(&["-", "0-0"]),
-        d.maybe(3, "JUSTID")
-    )
+    let (stage, key, group, _) = pending(d);
+    let (consumer, count) = (d.group().1, 1 + d.below(4));
+    let make = format!("XGROUP CREATECONSUMER {key} {group} {consumer}");
+    let (from, form) = (d.pick(&["-", "0-0"]), d.maybe(3, "JUSTID"));
+    format!("{stage}{make}\nXAUTOCLAIM {key} {group} {consumer} 0 {from} COUNT {count} {form}")
 }
 
 fn xsetid(d: &mut Draw) -> String {

@@ -19,7 +19,7 @@ pub(super) const TEMPLATES: &[Entry] = &[
     ("incrbyfloat", |d| format!("INCRBYFLOAT {} {}.5", d.key("num"), d.number())),
     ("mset", |d| format!("MSET {}", pairs(d))),
     ("msetex", msetex),
-    ("msetnx", |d| format!("MSETNX {}", pairs(d))),
+    ("msetnx", msetnx),
     ("psetex", |d| format!("PSETEX {} {} {}", d.key("str"), d.seconds() * 1000, d.value())),
     ("set", set),
     ("setbit", |d| format!("SETBIT {} {} {}", d.key("bits"), d.below(100), d.below(2))),
@@ -82,6 +82,14 @@ fn delifeq(d: &mut Draw) -> String {
 fn pairs(d: &mut Draw) -> String {
     let pairs: Vec<String> = (0..=d.below(4)).map(|_| format!("{} {}", d.any_key("str"), d.value())).collect();
     pairs.join(" ")
+}
+
+fn msetnx(d: &mut Draw) -> String {
+    let pairs = pairs(d);
+    // It takes effect only where none of its keys is there.
+    let keys: Vec<&str> = pairs.split(' ').step_by(2).collect();
+    let before = if d.one_in(2) { format!("DEL {}\n", keys.join(" ")) } else { String::new() };
+    format!("{before}MSETNX {pairs}")
 }
 
 fn msetex(d: &mut Draw) -> String {
