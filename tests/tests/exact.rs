@@ -73,7 +73,8 @@ fn run(kind: Kind, lens: Lens, mix: Mix, without: &[&str]) -> Result<()> {
 fn check_stream(kind: Kind, stage: &Stage, generator: &Generator) -> Result<()> {
     let counts = stage.counts();
     let (mut missing, mut unwanted) = (Vec::new(), Vec::new());
-    for &row in generator.rows() {
+    // A primary pings at times of its own, and some not while they have something else to say.
+    for &row in generator.rows().iter().filter(|row| **row != "ping") {
         match (rows::is_rewritten(row, kind), counts.contains_key(row)) {
             (false, false) => missing.push(row),
             (true, true) => unwanted.push(row),

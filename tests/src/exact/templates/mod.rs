@@ -11,6 +11,9 @@
 //! - `BYLEX` among members of different scores, which servers leave open, and which turns out as chance has built the tree.
 //!   Here such keys have members of one score only;
 //! - `VADD` of an element that is there already: the primary changes it and sends nothing. Here it is removed before;
+//! - what `XADD` and `XTRIM` with `ACKED` cut off (Redis 8.2): a replica does not know every reference that its primary has;
+//! - `HPERSIST` of a field whose time passes before a replica hears of it (Redis 8.2): the replica ignores it. Here fields
+//!   that live for moments have names of their own;
 //! - `HDEL`, `HGETDEL`, `HPERSIST`, `HEXPIRE` on fields that have expired and are not yet reclaimed (Valkey 9). There,
 //!   fields live long.
 

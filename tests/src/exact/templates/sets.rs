@@ -13,8 +13,14 @@ pub(super) const TEMPLATES: &[Entry] = &[
     ("srem", |d| format!("SREM {} {}", d.key("set"), d.words())),
     ("sunionstore", |d| store(d, "SUNIONSTORE")),
     ("vadd", vadd),
-    ("vrem", |d| format!("VREM {} {}", d.key("vec"), d.word())),
-    ("vsetattr", |d| format!("VSETATTR {} {} {}", d.key("vec"), d.word(), attributes(d))),
+    ("vrem", |d| {
+        let (before, key, word) = member(d);
+        format!("{before}VREM {key} {word}")
+    }),
+    ("vsetattr", |d| {
+        let (before, key, word) = member(d);
+        format!("{before}VSETATTR {key} {word} {}", attributes(d))
+    }),
 ];
 
 fn sadd(d: &mut Draw) -> String {
@@ -42,6 +48,15 @@ fn attributes(d: &mut Draw) -> String {
     match d.one_in(4) {
         true => quote(b""),
         false => quote(format!("{{\"n\": {}}}", d.below(9)).as_bytes()),
+    }
+}
+
+/// A vector set, one of its members, and in most cases the lines that make it.
+fn member(d: &mut Draw) -> (String, String, String) {
+    let (key, word) = (d.key("vec"), d.word());
+    match d.one_in(3) {
+        true => (String::new(), key, word),
+        false => (format!("VREM {key} {word}\nVADD {key} VALUES 3 1 2 3 {word}\n"), key, word),
     }
 }
 

@@ -102,7 +102,7 @@ fn bound(d: &mut Draw) -> String {
         3 => format!("MINID {}", d.entry()),
         _ => format!("MINID ~ {} LIMIT 10", d.entry()),
     };
-    let fate = if d.server == Kind::Redis82 { fate(d) } else { "" };
+    let fate = if d.server == Kind::Redis82 { d.pick(&["", "KEEPREF", "DELREF"]) } else { "" };
     format!("{how} {fate}")
 }
 
