@@ -18,6 +18,7 @@ use sluicegate_core::pipeline::Pipeline;
 use sluicegate_core::projection::{Bounds, Projection};
 use sluicegate_core::resp;
 use sluicegate_core::rope::Rope;
+use sluicegate_core::settings::CrossKey;
 use sluicegate_guest::{PluginSpec, Room, RoomSettings};
 
 use crate::report::{Report, median, table};
@@ -89,6 +90,8 @@ impl Contender for Core {
             transaction_bytes_max: limits::TRANSACTION_BYTES_MAX,
             args_max: limits::FRAME_ARGS_MAX,
             restore_version_max: 12,
+            cross_key: CrossKey::Repair,
+            tainted_keys_max: limits::REPAIR_KEYS_MAX,
         };
         let mut scanner = Scanner::new(self.table.clone(), 0, limits::FRAME_BYTES_MAX);
         let mut projection = Projection::new(self.table.clone(), Some(&*self.pipeline), false, bounds, 0);

@@ -62,11 +62,10 @@ pub enum Class {
     Subset,
     /// Independent pairs of key and value (MSET, MSETNX, and MSETEX with its count): the kept subset of the pairs.
     Pairs,
-    /// Several keys joined: all kept passes, all dropped is nothing; if mixed, the result depends on a key that the replica
-    /// does not have.
-    Cross,
+    /// Several keys joined: all kept passes, all dropped is nothing; if mixed, something else is right for the kept keys.
+    Cross(Mixed),
     /// As [`Class::Cross`], and one of the keys can lie in another database (MOVE, COPY): see [`other_database`].
-    CrossDatabase,
+    CrossDatabase(Mixed),
     /// Empties a database or all of them (FLUSHALL, FLUSHDB).
     Flush,
     /// Exchanges two databases whole.
@@ -83,6 +82,32 @@ pub enum Class {
     Service(Service),
     /// Halts a view with plugins, for the reason given.
     Refuse(&'static str),
+}
+
+/// What is left of a command with several keys, of which some are dropped, for those that are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mixed {
+    /// For a kept key that the command writes or takes from, and that is not the target.
+    pub source: Rest,
+    /// For the last key that the command writes, where that is kept.
+    pub target: Rest,
+}
+
+/// What is left of a command for one kept key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// Nothing: the key is as it was.
+    Nothing,
+    /// The key goes: DEL.
+    Del,
+    /// Argument 3 goes from a set: SREM.
+    SetRemove,
+    /// Argument 3 comes into a set: SADD.
+    SetAdd,
+    /// An element goes: LPOP or RPOP, by argument 3 (LEFT, RIGHT); without one, RPOP.
+    Pop,
+    /// The new value depends on a key that the view does not have.
+    Repair,
 }
 
 /// Frames that carry the stream rather than data.

@@ -55,7 +55,7 @@ pub struct SpoolId(pub u64);
 /// What happened.
 #[derive(Debug)]
 pub enum Input {
-    /// The connection to this port of the primary, asked for by [`Output::Dial`], is up.
+    /// This connection to the primary, asked for by [`Output::Dial`], is up.
     Connected(usize, LinkId),
     /// It could not be made.
     DialFailed(usize, String),
@@ -95,7 +95,8 @@ pub enum Input {
 /// What the shell must do.
 #[derive(Debug)]
 pub enum Output {
-    /// Connect to the primary: to this one of its ports. A kevy primary has one for each shard, others have one (0).
+    /// Connect to the primary: to this one of a kevy primary's ports, one for each shard. Others have one port, to which there
+    /// are two connections: 0 for the stream, 1 for single values.
     Dial(usize),
     /// Close a link. Nothing more will be said of it; [`Input::Closed`] is not expected.
     Close(LinkId),

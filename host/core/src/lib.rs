@@ -24,6 +24,7 @@ pub mod backlog;
 pub mod command;
 pub mod contract;
 pub mod fault;
+pub mod fetch;
 pub mod frame;
 pub mod kevy;
 pub mod limits;

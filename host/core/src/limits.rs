@@ -19,6 +19,17 @@ pub const FRAME_BYTES_MAX: usize = 544 * MIB;
 pub const FRAME_ARGS_MAX: usize = 1024 * 1024;
 /// Default of `limits.transaction`: the view's bytes of one MULTI…EXEC that are held until its EXEC.
 pub const TRANSACTION_BYTES_MAX: usize = 64 * MIB;
+/// Default of `limits.repair_window`: bytes of a view's stream that are held back for values that come from the primary.
+pub const REPAIR_WINDOW_BYTES_MAX: usize = 64 * MIB;
+/// Default of `limits.repair_time`: how long they may be held back while the primary is there. Milliseconds.
+pub const REPAIR_WINDOW_MS_MAX: u64 = 30_000;
+/// Default of `limits.repair_keys`: keys of one view whose values may be unknown at once.
+pub const REPAIR_KEYS_MAX: usize = 10_000;
+/// Default of `limits.repair_value`: the largest value that is fetched from the primary. Bytes, as DUMP gives it.
+pub const REPAIR_VALUE_BYTES_MAX: usize = 64 * MIB;
+/// Silence after which the connection for single values counts as dead while it is asked, if `upstream.timeout` is not shorter.
+/// Milliseconds.
+pub const FETCH_TIMEOUT_MS: u64 = 5_000;
 /// Default of `upstream.timeout`: silence after which a link counts as dead, as `repl-timeout`. Milliseconds.
 pub const LINK_TIMEOUT_MS: u64 = 60_000;
 /// The whole handshake of a replica, from accept to PSYNC. Milliseconds.
@@ -31,6 +42,8 @@ pub const ANSWERS_BYTES_MAX: usize = MIB;
 pub const REPLY_LINE_BYTES_MAX: usize = 1024;
 /// The upstream's INFO reply is refused above this.
 pub const INFO_REPLY_BYTES_MAX: usize = 256 * 1024;
+/// A fetch from a primary older than 7.0 is made again this often while its clock does not stand still for two commands.
+pub const FETCH_TRIES_MAX: u32 = 8;
 /// Default of `upstream.backoff.min`. Milliseconds.
 pub const BACKOFF_MIN_MS: u64 = 200;
 /// Default of `upstream.backoff.max`. Milliseconds.
@@ -55,6 +68,8 @@ const _: () = {
         "a stalled replica's output is smaller than what it may come back for"
     );
     assert!(PUMP_BYTES_MAX * 4 <= BACKLOG_BYTES_MIN, "even the smallest backlog outlives a few turns of the pump");
+    assert!(FETCH_TIMEOUT_MS * 3 < REPAIR_WINDOW_MS_MAX, "a dead connection is noticed while there is time for others");
+    assert!(REPAIR_WINDOW_MS_MAX < LINK_TIMEOUT_MS, "replicas hear of a view that waits before they give it up");
     assert!(BACKOFF_MIN_MS < BACKOFF_MAX_MS);
     assert!(ACK_EVERY_MS * 10 < LINK_TIMEOUT_MS, "several acknowledgements may be lost before a link counts as dead");
     assert!(PING_EVERY_MS * 3 < LINK_TIMEOUT_MS, "a replica hears of us well before it gives up");

@@ -8,6 +8,7 @@ mod clock;
 mod commands;
 mod drive;
 mod follow;
+mod repair;
 mod ship;
 
 pub(crate) use follow::human;
@@ -33,6 +34,7 @@ use crate::settings::Settings;
 use crate::snapshot::Framing;
 use crate::upstream::{self, Upstream};
 use crate::view::View;
+use repair::Repair;
 
 /// The place in the primary's history.
 #[derive(Debug)]
@@ -115,8 +117,11 @@ pub struct Machine {
     outputs: VecDeque<Output>,
     scratch: Rope,
     stats: Stats,
+    repair: Repair,
     ticked: u64,
     acked: u64,
+    /// The primary wants to hear of an acknowledgement that could not be given yet.
+    ack_owed: bool,
     stopping: bool,
 }
 
@@ -138,6 +143,7 @@ impl Machine {
             .collect();
         Self {
             upstream: Upstream::new(settings.upstream.clone()),
+            repair: Repair::new(&settings),
             run_id: ReplId::from_entropy(entropy()),
             quiet_since: views.iter().map(|_| (0, now.mono_ms)).collect(),
             settings,
@@ -162,6 +168,7 @@ impl Machine {
             stats: Stats::default(),
             ticked: now.mono_ms,
             acked: now.mono_ms,
+            ack_owed: false,
             stopping: false,
         }
     }

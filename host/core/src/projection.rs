@@ -1,14 +1,22 @@
 //! The live stream as a view sees it.
 //!
 //! Plugins say what becomes of each key; this station knows what commands do with keys and builds from both the frames of
-//! the view: as they are, rewritten, as a subset, or not at all. Where no frame can be right (a kept key whose new value
-//! depends on a key that the view does not have, a command that no table knows) the view halts and names the command.
+//! the view: as they are, rewritten, as a subset, or not at all. Where no frame can be right (a command that no table knows)
+//! the view halts and names the command.
 //!
 //! The output of a transaction is held until its EXEC and goes out whole or, when nothing of it is kept, not at all.
+//!
+//! **Repair.** A kept key whose new value depends on a key that the view does not have is *tainted*: its value has to come
+//! from the primary, true at some later place of the stream, the *fence*. Until the projection is there, the key is taken for
+//! a dropped one, and what touches it is held back; see [`Projection::ask`] and [`Projection::restore`].
 
 mod emit;
 mod keyed;
 mod keyless;
+mod mixed;
+mod repair;
+mod taint;
+mod tape;
 
 use alloc::format;
 use alloc::string::String;
@@ -21,7 +29,9 @@ use crate::frame::{Frame, Frames};
 use crate::pipeline::{Answers, Fate, KeyBatch, Pipeline, Traits};
 use crate::resp::{self, Span};
 use crate::rope::Rope;
+use crate::settings::CrossKey;
 use emit::Emitter;
+use taint::Taints;
 
 /// What the projection of one view may use.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +42,10 @@ pub struct Bounds {
     pub args_max: usize,
     /// The highest RDB version that a RESTORE payload may carry: an older replica drops a newer one without a word.
     pub restore_version_max: u32,
+    /// What becomes of a kept key whose value depends on a dropped one.
+    pub cross_key: CrossKey,
+    /// Keys whose values may be unknown at once.
+    pub tainted_keys_max: usize,
 }
 
 /// How much passed, for INFO.
@@ -41,6 +55,8 @@ pub struct Counts {
     pub frames_in: u64,
     /// Commands of which at least a part went out.
     pub frames_out: u64,
+    /// Keys whose values were fetched from the primary.
+    pub repaired: u64,
 }
 
 /// The state of one view's projection. It is a function of the upstream's bytes since the snapshot, and of nothing else.
@@ -58,6 +74,7 @@ pub struct Projection {
     /// The database that the upstream has selected.
     db: u32,
     emitter: Emitter,
+    taints: Taints,
     counts: Counts,
     batch: KeyBatch,
     answers: Answers,
@@ -85,6 +102,7 @@ impl Projection {
             bounds,
             db,
             emitter: Emitter::default(),
+            taints: Taints::default(),
             counts: Counts::default(),
             batch: KeyBatch::default(),
             answers: Answers::default(),
@@ -117,13 +135,14 @@ impl Projection {
         let mut next = 0;
         while next < frames.frames.len() {
             let end = self.gather(frames, next);
-            self.ask(&mut turn)?;
+            self.question(&mut turn)?;
             let mut key = 0;
             for frame in frames.frames.get(next..end).unwrap_or(&[]) {
                 if let Err(fault) = self.apply(&mut turn, frame, &mut key) {
                     self.emitter.flush(frames.bytes, turn.out);
                     return Err(fault);
                 }
+                self.emitter.end_frame(frames.bytes, turn.out);
             }
             next = end;
         }
@@ -186,7 +205,7 @@ impl Projection {
             .map_err(|error| Fault::new(Party::Upstream, format!("{error}")))
     }
 
-    fn ask(&mut self, turn: &mut Turn<'_, '_>) -> Result<(), Fault> {
+    fn question(&mut self, turn: &mut Turn<'_, '_>) -> Result<(), Fault> {
         if self.batch.is_empty() {
             self.answers.keep_all(0);
             return Ok(());
@@ -211,6 +230,9 @@ impl Projection {
             self.counts.frames_in += 1;
             if !row.fits(frame.argc as usize) {
                 return Err(arity(row.name, frame.argc));
+            }
+            if !self.taints.is_empty() {
+                self.overlay(turn, self.db, turn.frames.span(frame.key), *key - 1);
             }
             if self.restores.contains(&frame.command) {
                 self.check_restore(turn.frames, frame, *key - 1)?;
@@ -279,6 +301,14 @@ impl Projection {
 
     fn name(&self, id: CommandId) -> String {
         self.table.row(id).name.to_uppercase()
+    }
+}
+
+/// The name that the view has for `key`, whose answer is number `index`.
+fn named<'a>(answers: &'a Answers, index: usize, key: &'a [u8]) -> &'a [u8] {
+    match answers.get(index) {
+        Fate::Rename(name) => name,
+        _ => key,
     }
 }
 

@@ -3,6 +3,8 @@
 //! The scanner finds where a frame ends and where its arguments lie, and copies nothing. It believes no length that the
 //! bytes themselves do not back: a claim above its bound is an error, a claim within it costs nothing until the bytes come.
 
+pub mod reply;
+
 use alloc::vec::Vec;
 
 /// Where one argument lies, relative to the start of its frame.

@@ -70,6 +70,46 @@ pub struct ViewSettings {
     pub exact: bool,
     /// What a replica that does not tell its version, and cannot be asked, is taken for.
     pub unknown_replica: UnknownReplica,
+    /// What becomes of a kept key whose value depends on a dropped one.
+    pub cross_key: CrossKey,
+    /// How much may be held back for values that come from the primary.
+    pub repair: RepairLimits,
+}
+
+/// What a view with plugins does when a kept key gets a value that depends on a key which the view does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CrossKey {
+    /// Fetch the value from the primary, on a connection of its own.
+    #[default]
+    Repair,
+    /// Halt the view, and name the command.
+    Halt,
+    /// Leave the key as it is: the view is inexact from there.
+    Drop,
+}
+
+/// Bounds of what a view holds back for values that come from the primary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RepairLimits {
+    /// Bytes of the stream held back.
+    pub window_bytes_max: usize,
+    /// How long the oldest byte may be held back while the primary is there. Milliseconds.
+    pub window_ms_max: u64,
+    /// Keys whose values may be unknown at once.
+    pub keys_max: usize,
+    /// The largest value that is fetched. Bytes, as DUMP gives it.
+    pub value_bytes_max: usize,
+}
+
+impl Default for RepairLimits {
+    fn default() -> Self {
+        Self {
+            window_bytes_max: limits::REPAIR_WINDOW_BYTES_MAX,
+            window_ms_max: limits::REPAIR_WINDOW_MS_MAX,
+            keys_max: limits::REPAIR_KEYS_MAX,
+            value_bytes_max: limits::REPAIR_VALUE_BYTES_MAX,
+        }
+    }
 }
 
 /// What to do with a replica whose version is neither announced nor found out by asking.
@@ -97,6 +137,8 @@ impl ViewSettings {
             replicas_max: limits::REPLICAS_MAX,
             exact: true,
             unknown_replica: UnknownReplica::Accept,
+            cross_key: CrossKey::Repair,
+            repair: RepairLimits::default(),
         }
     }
 }

@@ -4,6 +4,9 @@
 //! byte for byte, under the primary's id. A view lives in segments: each begins with a snapshot of the primary and ends when
 //! the primary no longer continues the stream. Nothing of one segment is ever joined to another.
 
+mod repair;
+mod window;
+
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::format;
@@ -14,13 +17,13 @@ use bytes::Bytes;
 use crate::backlog::Backlog;
 use crate::command::Table;
 use crate::fault::{Fault, Party};
-use crate::frame::Frames;
 use crate::limits;
 use crate::pipeline::Pipeline;
 use crate::position::{Asked, History, ReplId};
 use crate::projection::{Bounds, Counts, Projection};
 use crate::rope::Rope;
-use crate::settings::ViewSettings;
+use crate::settings::{CrossKey, ViewSettings};
+use window::Window;
 
 /// Checkpoints of the ledger are this many bytes of the view apart, at least.
 const LEDGER_STEP_BYTES: u64 = 16 * 1024;
@@ -74,6 +77,13 @@ struct Own {
     projection: Projection,
     rope: Rope,
     ledger: Ledger,
+    window: Window,
+    /// The upstream's offset behind the last frame that was projected.
+    projected: u64,
+    /// The upstream's offset that everything in the backlog reaches.
+    settled: u64,
+    /// How long values were waited for in all. Milliseconds.
+    waited_ms: u64,
 }
 
 /// What a segment begins with.
@@ -154,7 +164,8 @@ impl View {
 
     /// Whether the view may differ from the truth, by the operator's leave.
     pub fn is_inexact(&self) -> bool {
-        self.pipeline.as_ref().is_some_and(|pipeline| pipeline.traits().inexact)
+        let drops = self.settings.cross_key == CrossKey::Drop;
+        self.pipeline.as_ref().is_some_and(|pipeline| drops || pipeline.traits().inexact)
     }
 
     /// How much passed since the start.
@@ -163,6 +174,7 @@ impl View {
         Counts {
             frames_in: self.counts_before.frames_in + now.frames_in,
             frames_out: self.counts_before.frames_out + now.frames_out,
+            repaired: self.counts_before.repaired + now.repaired,
         }
     }
 
@@ -181,6 +193,8 @@ impl View {
             transaction_bytes_max: self.settings.transaction_bytes_max,
             args_max: limits::FRAME_ARGS_MAX,
             restore_version_max: segment.rdb_version,
+            cross_key: self.settings.cross_key,
+            tainted_keys_max: self.settings.repair.keys_max,
         };
         self.own = own_history.then(|| Own {
             projection: Projection::new(
@@ -192,6 +206,10 @@ impl View {
             ),
             rope: Rope::default(),
             ledger: Ledger::default(),
+            window: Window::default(),
+            projected: segment.offset,
+            settled: segment.offset,
+            waited_ms: 0,
         });
         let (id, offset) = if own_history { (fresh, 0) } else { (segment.id, segment.offset) };
         self.history = History::new(id);
@@ -217,20 +235,11 @@ impl View {
         }
     }
 
-    /// Projects whole frames (views with a history of their own). An error has halted the view.
-    pub fn project(&mut self, frames: &Frames<'_>, unix_ms: u64) -> Result<(), Fault> {
-        let (Some(own), State::Live) = (self.own.as_mut(), &self.state) else { return Ok(()) };
-        let pipeline = self.pipeline.as_mut().map(|pipeline| &mut **pipeline as &mut dyn Pipeline);
-        let projected = own.projection.project(frames, pipeline, unix_ms, &mut own.rope);
-        self.backlog.append(&mut own.rope);
-        projected.inspect_err(|fault| self.halt(fault.clone()))
-    }
-
-    /// Notes that everything up to `upstream` is in the view.
+    /// Notes that everything up to `upstream` has been given to the view.
     pub fn checkpoint(&mut self, upstream: u64) {
         let view = self.backlog.end();
-        if let Some(own) = self.own.as_mut() {
-            own.ledger.record(Checkpoint { upstream, view });
+        if let Some(own) = self.own.as_mut().filter(|own| !own.holds()) {
+            own.settle(Checkpoint { upstream, view });
         }
     }
 
@@ -267,6 +276,7 @@ impl View {
         match self.own.as_mut() {
             Some(own) => {
                 own.projection.abandon_transaction(db);
+                own.projected = upstream;
                 false
             }
             None if self.backlog.end() > upstream => {
@@ -292,6 +302,10 @@ impl View {
 
     /// Stops serving the view.
     pub fn halt(&mut self, fault: Fault) {
+        if let Some(own) = &mut self.own {
+            own.window = Window::default();
+            own.projection.let_go();
+        }
         self.state = State::Halted(fault);
     }
 

@@ -3,7 +3,7 @@
 //! Everything that could block (names, connections, disks, snapshots) happens on threads of its own, which report through
 //! [`Event`]s. The loop itself only reads, hands in, asks what to do, and writes.
 
-mod dial;
+pub(crate) mod dial;
 mod farewell;
 mod links;
 mod probe;
@@ -28,6 +28,7 @@ use sluicegate_core::snapshot::Contents;
 
 use crate::bootstrap::Plugins;
 use crate::config::Ports;
+use dial::Primary;
 use farewell::Farewells;
 use links::{Links, Read};
 use ship::Ships;
@@ -123,18 +124,18 @@ pub(crate) struct Reactor {
     reports: Reports,
     spools: Spools,
     ships: Ships,
-    upstream: (String, u16),
+    upstream: Primary,
     stop_at: Option<Instant>,
 }
 
 impl Reactor {
-    /// Puts everything in place. `upstream` is the primary's host and the first of its ports.
+    /// Puts everything in place.
     pub(crate) fn new(
         machine: Box<dyn Drive>,
         clock: Clock,
         mut listeners: Vec<Listener>,
         plugins: Arc<Plugins>,
-        upstream: (String, u16),
+        upstream: Primary,
         data_dir: PathBuf,
     ) -> anyhow::Result<Self> {
         let poll = Poll::new().context("no event queue")?;

@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::expiry::Form;
-use super::{Class, KeyPart, KeySpec, Role, Row, Service};
+use super::{Class, KeyPart, KeySpec, Mixed, Rest, Role, Row, Service};
 
 /// All rows, in the order of the text; checked to be unique and sorted within their groups.
 pub(super) fn rows(text: &'static str) -> Result<Vec<Row>, String> {
@@ -76,8 +76,6 @@ fn class_of(text: &str, reason: &'static str) -> Result<Class, String> {
         "single" => Class::Single,
         "subset" => Class::Subset,
         "pairs" => Class::Pairs,
-        "cross" => Class::Cross,
-        "cross-db" => Class::CrossDatabase,
         "flush" => Class::Flush,
         "swapdb" => Class::SwapDb,
         "publish" => Class::Publish,
@@ -90,12 +88,34 @@ fn class_of(text: &str, reason: &'static str) -> Result<Class, String> {
         "ping" => Class::Service(Service::Ping),
         "getack" => Class::Service(Service::GetAck),
         "refuse" | "group" => Class::Refuse(reason),
-        _ => return Err(format!("{text} is no class")),
+        _ => mixed(text)?,
     };
     match (class, reason.is_empty()) {
         (Class::Refuse(_), true) => Err("a reason is missing".into()),
         (Class::Refuse(_), false) | (_, true) => Ok(class),
         (_, false) => Err("a reason for what is not refused".into()),
+    }
+}
+
+/// `cross(source|target)` or `cross-db(source|target)`.
+fn mixed(text: &str) -> Result<Class, String> {
+    let fault = || format!("{text} is no class");
+    let (class, rests) = text.strip_suffix(')').and_then(|text| text.split_once('(')).ok_or_else(fault)?;
+    let (source, target) = rests.split_once('|').ok_or_else(fault)?;
+    let rest = |word: &str| match word {
+        "-" => Ok(Rest::Nothing),
+        "del" => Ok(Rest::Del),
+        "srem" => Ok(Rest::SetRemove),
+        "sadd" => Ok(Rest::SetAdd),
+        "pop" => Ok(Rest::Pop),
+        "repair" => Ok(Rest::Repair),
+        _ => Err(fault()),
+    };
+    let mixed = Mixed { source: rest(source)?, target: rest(target)? };
+    match class {
+        "cross" => Ok(Class::Cross(mixed)),
+        "cross-db" => Ok(Class::CrossDatabase(mixed)),
+        _ => Err(fault()),
     }
 }
 
@@ -162,6 +182,9 @@ mod tests {
             ("set -3 1:x single 6.2", "line 1: 1:x is no place of keys"),
             ("set -3 1../0:rw single 6.2", "line 1: 1../0:rw is no place of keys"),
             ("set -3 1:rw simple 6.2", "line 1: simple is no class"),
+            ("set -3 1:rw cross 6.2", "line 1: cross is no class"),
+            ("set -3 1:rw cross(del) 6.2", "line 1: cross(del) is no class"),
+            ("set -3 1:rw cross(del|gone) 6.2", "line 1: cross(del|gone) is no class"),
             ("set -3 1:rw single 6.2 because", "line 1: a reason for what is not refused"),
             ("eval -3 - refuse 6.2", "line 1: a reason is missing"),
             ("# x\nset -3 - single 6.2\nget 2 - single 6.2", "line 3: get does not belong behind set"),

@@ -300,7 +300,7 @@ impl Projection {
 
 /// Whether plugins are asked for the keys of such commands.
 fn by_key(class: Class) -> bool {
-    matches!(class, Class::Single | Class::Subset | Class::Pairs | Class::Cross | Class::CrossDatabase)
+    matches!(class, Class::Single | Class::Subset | Class::Pairs | Class::Cross(_) | Class::CrossDatabase(_))
 }
 
 /// The answer number `index`; without plugins every key is kept.

@@ -128,17 +128,21 @@ impl Machine {
         for (index, view) in self.views.iter().enumerate() {
             let replicas =
                 self.replicas.values().filter(|replica| replica.view == index && replica.phase.is_replica()).count();
-            let counts = view.counts();
+            let (counts, held) = (view.counts(), view.held());
             let state = match view.state() {
                 State::Waiting => "waiting",
                 State::Live => "live",
                 State::Halted(_) => "halted",
             };
             let value = format!(
-                "port={},state={state},replicas={replicas},in_frames={},out_frames={},replid={},offset={},exact={},pipeline={}",
+                "port={},state={state},replicas={replicas},in_frames={},out_frames={},repaired={},repairing={},held_bytes={},repair_wait_ms={},replid={},offset={},exact={},pipeline={}",
                 view.settings().port,
                 counts.frames_in,
                 counts.frames_out,
+                counts.repaired,
+                held.0,
+                held.1,
+                view.repair_wait_ms(),
                 view.history().id,
                 view.backlog().end(),
                 if view.is_inexact() { "no" } else { "yes" },
@@ -157,6 +161,7 @@ impl Machine {
         field(out, "full_syncs_total", self.stats.upstream_full_syncs);
         field(out, "partial_syncs_total", self.stats.upstream_partial_syncs);
         field(out, "last_full_sync_cause", self.full_sync_cause);
+        field(out, "value_fetches_total", self.repair.fetches());
         if let Some(spooled) = &self.spooled {
             field(out, "snapshot_bytes", spooled.summary.bytes);
             field(out, "snapshot_keys", spooled.summary.keys);

@@ -37,6 +37,7 @@ impl Machine {
             self.acknowledge();
             self.keep_waiting_replicas();
         }
+        self.tick_values();
         self.note_progress();
         self.ping_quiet_views();
         self.close_the_overdue();

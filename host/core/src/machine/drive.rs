@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use super::repair::FETCH_PORT;
 use super::{Machine, clock};
 use crate::contract::{Drive, Input, LinkId, Now, Output};
 use crate::limits;
@@ -13,15 +14,19 @@ impl Drive for Machine {
     fn handle(&mut self, now: Now, input: Input) {
         self.now = now;
         match input {
+            Input::Connected(FETCH_PORT, link) => self.values_connected(link),
             Input::Connected(_, link) => self.connected(link),
+            Input::DialFailed(FETCH_PORT, why) => self.values_lost(&why),
             Input::DialFailed(_, why) => self.dial_failed(&why),
             Input::Accepted { link, view, peer, .. } => self.accepted(link, view, peer),
             Input::Bytes(link, bytes) if self.up_link == Some(link) => {
                 self.upstream.push(bytes, now.mono_ms);
                 self.listen();
             }
+            Input::Bytes(link, bytes) if self.repair.link == Some(link) => self.values_said(&bytes),
             Input::Bytes(link, bytes) => self.said(link, &bytes),
             Input::Closed(link, why) if self.up_link == Some(link) => self.upstream_lost(&why),
+            Input::Closed(link, why) if self.repair.link == Some(link) => self.values_lost(&why),
             Input::Closed(link, why) => self.replica_lost(link, &why),
             Input::SpoolWritten(id, bytes) => {
                 if let Some(arriving) = self.arriving.as_mut().filter(|arriving| arriving.id == id) {
@@ -46,12 +51,16 @@ impl Drive for Machine {
         if self.up_link == Some(link) {
             return Some(&mut self.up_out);
         }
+        if self.repair.link == Some(link) {
+            return Some(&mut self.repair.out);
+        }
         self.replicas.get_mut(&link).map(|replica| &mut replica.outbox)
     }
 
     fn links_with_output(&self, links: &mut Vec<LinkId>) {
         links.clear();
         links.extend(self.up_link.filter(|_| !self.up_out.is_empty()));
+        links.extend(self.repair.link.filter(|_| !self.repair.out.is_empty()));
         links.extend(self.replicas.iter().filter(|(_, replica)| !replica.outbox.is_empty()).map(|(link, _)| *link));
     }
 

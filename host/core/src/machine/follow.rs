@@ -73,6 +73,7 @@ impl Machine {
     }
 
     fn forget_link(&mut self) {
+        self.forget_orders();
         self.up_link = None;
         self.up_out = Default::default();
         self.promised = None;
@@ -297,12 +298,13 @@ impl Machine {
             match follow.scanner.next() {
                 Ok(Some(Scanned::Frames(frames))) => {
                     for (index, view) in self.views.iter_mut().enumerate() {
-                        if let Err(fault) = view.project(&frames, self.now.unix_ms) {
+                        if let Err(fault) = view.project(&frames, self.now.mono_ms, self.now.unix_ms) {
                             halted.push((index, fault));
                         }
                     }
                     let place = &mut (follow.applied, follow.applied_db, follow.db, follow.in_transaction);
-                    serve_frames(&self.table, &frames, place, out);
+                    let held = held_back_from(&self.views);
+                    self.ack_owed |= serve_frames(&self.table, &frames, place, held, out);
                     (follow.applied, follow.applied_db, follow.db, follow.in_transaction) = *place;
                 }
                 Ok(Some(Scanned::Oversized { offset, bytes })) => {
@@ -331,6 +333,7 @@ impl Machine {
         for (index, fault) in &halted {
             self.view_halted(*index, fault);
         }
+        self.order_values();
         scanned.map(drop).map_err(|(_, error)| {
             // As a replica does: a broken stream leaves no place to go on from.
             self.follow = None;
@@ -378,7 +381,13 @@ impl Machine {
     pub(super) fn acknowledge(&mut self) {
         let mut out = Vec::new();
         match (self.upstream.phase(), &self.follow) {
-            (Phase::Streaming, Some(follow)) => write_ack(&mut out, follow.applied),
+            (Phase::Streaming, Some(follow)) => {
+                self.ack_owed = false;
+                write_ack(
+                    &mut out,
+                    held_back_from(&self.views).map_or(follow.applied, |held| held.min(follow.applied)),
+                );
+            }
             // A replica that loads says so with newlines.
             (Phase::Copying(_) | Phase::Verifying, _) => out.push(b'\n'),
             _ => return,
@@ -397,13 +406,21 @@ fn frame_bytes_max(views: &[crate::view::View]) -> usize {
     own.unwrap_or(limits::HANDSHAKE_BYTES_MAX)
 }
 
-/// Follows SELECT, MULTI and EXEC, and answers GETACK.
+/// What every view's replicas can have, where a view holds more back.
+pub(super) fn held_back_from(views: &[crate::view::View]) -> Option<u64> {
+    views.iter().filter_map(crate::view::View::holds_back_from).min()
+}
+
+/// Follows SELECT, MULTI and EXEC, and answers GETACK. `true` if the answer is less than what the primary waits for, because a
+/// view holds back what is behind `held`.
 fn serve_frames(
     table: &crate::command::Table,
     frames: &Frames<'_>,
     (applied, applied_db, db, in_transaction): &mut (u64, u32, u32, bool),
+    held: Option<u64>,
     out: &mut Vec<u8>,
-) {
+) -> bool {
+    let mut owed = false;
     for frame in frames.frames {
         let Some(Class::Service(service)) = frame.command.map(|id| table.row(id).class) else { continue };
         let start = frames.offset + u64::from(frame.start);
@@ -416,13 +433,18 @@ fn serve_frames(
             Service::Multi if !*in_transaction => (*applied, *applied_db, *in_transaction) = (start, *db, true),
             Service::Exec => *in_transaction = false,
             // A replica answers with what it had applied before the question itself.
-            Service::GetAck => write_ack(out, if *in_transaction { *applied } else { start }),
+            Service::GetAck => {
+                let read = if *in_transaction { *applied } else { start };
+                owed |= held.is_some_and(|held| held < read);
+                write_ack(out, held.map_or(read, |held| held.min(read)));
+            }
             _ => {}
         }
     }
     if let Some(last) = frames.frames.last().filter(|_| !*in_transaction) {
         (*applied, *applied_db) = (frames.offset + u64::from(last.end), *db);
     }
+    owed
 }
 
 fn write_ack(out: &mut Vec<u8>, offset: u64) {

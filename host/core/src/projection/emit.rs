@@ -1,10 +1,13 @@
-//! Writes a view's frames: unchanged neighbours in one run, the database selected where needed, transactions held back.
+//! Writes a view's frames: unchanged neighbours in one run, the database selected where needed, transactions held back until
+//! their EXEC, and all that touches a key whose value is still to come held back on a tape.
 
 use bytes::Bytes;
 
 use crate::frame::Frame;
 use crate::resp;
 use crate::rope::Rope;
+
+use super::tape::{Restored, Tape};
 
 #[derive(Debug)]
 struct Transaction {
@@ -19,6 +22,10 @@ pub(super) struct Emitter {
     /// The database that replicas have selected, once they have been told.
     db: Option<u32>,
     transaction: Option<Transaction>,
+    /// There while a value is to come.
+    tape: Option<Tape>,
+    /// The frame or transaction under way touches a key whose value is to come; where its bytes begin on the tape.
+    unit: Option<usize>,
     /// Bytes of the current buffer that pass as they are and have not been written yet.
     run: (usize, usize),
 }
@@ -28,7 +35,60 @@ impl Emitter {
         self.transaction.is_some()
     }
 
-    /// Bytes held back, those of the current buffer that have not been written yet included.
+    /// Whether anything is held back for a value that is to come.
+    #[inline]
+    pub(super) fn is_taping(&self) -> bool {
+        self.tape.is_some()
+    }
+
+    /// Bytes held back for values that are to come.
+    pub(super) fn taped(&self) -> usize {
+        self.tape.as_ref().map_or(0, Tape::len)
+    }
+
+    /// The frame under way touches a key whose value is to come, before anything of it is put out: the number of its unit.
+    pub(super) fn touch(&mut self, bytes: &Bytes, out: &mut Rope) -> u64 {
+        self.flush(bytes, out);
+        let tape = self.tape.get_or_insert_default();
+        self.unit.get_or_insert(tape.len());
+        tape.next_unit()
+    }
+
+    /// The frame under way ends; a transaction ends with its EXEC.
+    #[inline]
+    pub(super) fn end_frame(&mut self, bytes: &Bytes, out: &mut Rope) {
+        if self.unit.is_some() && self.transaction.is_none() {
+            self.flush(bytes, out);
+            self.end_unit();
+        }
+    }
+
+    fn end_unit(&mut self) {
+        if let (Some(tape), Some(start)) = (&mut self.tape, self.unit.take()) {
+            tape.end_unit(start, self.db);
+        }
+    }
+
+    /// A value has come.
+    pub(super) fn restore(&mut self, restored: Restored) {
+        if let Some(tape) = &mut self.tape {
+            tape.restore(restored);
+        }
+    }
+
+    /// Puts out all that waits for no value any more; `open` is the first unit that does.
+    pub(super) fn release(&mut self, open: Option<u64>, out: &mut Rope) {
+        if self.tape.as_mut().is_some_and(|tape| tape.release(open, out)) && open.is_none() {
+            self.tape = None;
+        }
+    }
+
+    /// Forgets all that is held back.
+    pub(super) fn let_go(&mut self) {
+        (self.tape, self.unit, self.transaction) = (None, None, None);
+    }
+
+    /// Bytes of a transaction held back, those of the current buffer that have not been written yet included.
     #[inline]
     pub(super) fn held(&self) -> usize {
         self.transaction.as_ref().map_or(0, |transaction| transaction.held.len() + (self.run.1 - self.run.0))
@@ -93,7 +153,11 @@ impl Emitter {
     pub(super) fn exec(&mut self, bytes: &Bytes, out: &mut Rope) -> bool {
         self.flush(bytes, out);
         let Some(mut transaction) = self.transaction.take() else { return false };
-        if !transaction.held.is_empty() {
+        if let Some(tape) = &mut self.tape {
+            let start = tape.len();
+            transaction.held.drain().for_each(|piece| tape.rope().write_shared(piece));
+            tape.end_transaction(start);
+        } else if !transaction.held.is_empty() {
             out.write(b"*1\r\n$5\r\nMULTI\r\n");
             for piece in transaction.held.drain() {
                 out.write_shared(piece);
@@ -109,6 +173,7 @@ impl Emitter {
             self.db = transaction.db_before;
         }
         self.run = (0, 0);
+        self.end_unit();
     }
 
     #[inline]
@@ -139,9 +204,10 @@ impl Emitter {
 
     #[inline]
     fn sink<'a>(&'a mut self, out: &'a mut Rope) -> &'a mut Rope {
-        match &mut self.transaction {
-            Some(transaction) => &mut transaction.held,
-            None => out,
+        match (&mut self.transaction, &mut self.tape) {
+            (Some(transaction), _) => &mut transaction.held,
+            (None, Some(tape)) => tape.rope(),
+            (None, None) => out,
         }
     }
 }

@@ -3,11 +3,11 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use super::{Projection, Turn, printable};
+use super::{Projection, Turn, named, printable};
 use crate::command::{self, Class, CommandId, Role};
 use crate::fault::{Fault, Party};
 use crate::frame::{Frame, Frames};
-use crate::pipeline::{Answers, Fate, KeyBatch};
+use crate::pipeline::Fate;
 use crate::resp;
 
 impl Projection {
@@ -27,10 +27,13 @@ impl Projection {
             return self.identically(turn, frame, id, class);
         }
         match class {
-            Class::Single | Class::Subset | Class::Pairs | Class::Cross | Class::CrossDatabase => {
+            Class::Single | Class::Subset | Class::Pairs | Class::Cross(_) | Class::CrossDatabase(_) => {
                 self.places_of(turn.frames, frame)?;
                 let first = *key;
                 *key += self.places.len();
+                if !self.taints.is_empty() {
+                    self.overlay_all(turn, frame, first);
+                }
                 self.keyed(turn, frame, id, class, first)
             }
             _ => self.keyless(turn, frame, id, class),
@@ -49,57 +52,45 @@ impl Projection {
             return match self.places.len() {
                 1 => self.renamed_scratch(turn, first),
                 // No server that sends relative expiries has a command which gives one to several keys.
-                _ => Err(self.mixed(turn, frame, id, first, "its relative expiry belongs to several keys")),
+                _ => Err(self.cannot(turn, frame, id, first, "its relative expiry belongs to several keys")),
             };
         }
-        if class == Class::CrossDatabase {
-            return self.other_database(turn, frame, id, first);
+        if let Class::CrossDatabase(mixed) = class {
+            return self.other_database(turn, frame, id, first, mixed);
         }
         let kept = (0..self.places.len()).filter(|i| self.answers.get(first + i) != Fate::Drop).count();
         let renamed = (0..self.places.len()).any(|i| matches!(self.answers.get(first + i), Fate::Rename(_)));
-        if kept == 0 {
-            return Ok(());
-        }
-        if kept == self.places.len() {
-            let patterns = self.reads_patterns(turn, frame, id);
-            if patterns {
-                return Err(self.mixed(turn, frame, id, first, "its patterns read keys that nobody named"));
-            }
-            if !renamed {
+        match class {
+            _ if kept == 0 => Ok(()),
+            Class::Cross(_) if self.reads_patterns(turn, frame, id) => self.repair_target(turn, frame, id, first),
+            _ if kept == self.places.len() && !renamed => {
                 self.keep(turn, frame);
-                return Ok(());
+                Ok(())
             }
-            self.replace_keys(turn, frame, first);
-        } else {
-            match class {
-                Class::Subset => self.subset(turn, frame, first, kept),
-                Class::Pairs => self.pairs(turn, frame, first, kept),
-                _ if self.writes_kept(first) => {
-                    return Err(self.mixed(turn, frame, id, first, "it joins kept keys with dropped ones"));
-                }
-                _ => return Ok(()),
+            _ if kept == self.places.len() => {
+                self.replace_keys(turn, frame, first);
+                self.put_scratch(turn);
+                Ok(())
             }
+            Class::Subset => {
+                self.subset(turn, frame, first, kept);
+                self.put_scratch(turn);
+                Ok(())
+            }
+            Class::Pairs => {
+                self.pairs(turn, frame, first, kept);
+                self.put_scratch(turn);
+                Ok(())
+            }
+            Class::Cross(mixed) => self.mixed(turn, frame, id, first, mixed),
+            _ => Ok(()),
         }
-        self.put_scratch(turn);
-        Ok(())
-    }
-
-    /// Whether a key that the view has is written by the frame.
-    fn writes_kept(&self, first: usize) -> bool {
-        self.places
-            .iter()
-            .enumerate()
-            .any(|(i, place)| place.role != Role::Read && self.answers.get(first + i) != Fate::Drop)
     }
 
     fn reads_patterns(&mut self, turn: &Turn<'_, '_>, frame: &Frame, id: CommandId) -> bool {
         self.table.row(id).name == "sort"
-            && self.writes_kept_anything()
+            && self.places.iter().any(|place| place.role != Role::Read)
             && command::sort_reads_patterns(turn.frames.args(frame, &mut self.spans))
-    }
-
-    fn writes_kept_anything(&self) -> bool {
-        self.places.iter().any(|place| place.role != Role::Read)
     }
 
     /// The frame with its keys replaced by their names, into the scratch buffer.
@@ -154,73 +145,6 @@ impl Projection {
         for arg in args.iter_from(tail) {
             resp::write_bulk(&mut self.scratch, arg);
         }
-    }
-
-    /// MOVE and COPY: the second key may live in another database, where its answer may differ.
-    fn other_database(
-        &mut self,
-        turn: &mut Turn<'_, '_>,
-        frame: &Frame,
-        id: CommandId,
-        first: usize,
-    ) -> Result<(), Fault> {
-        let row = self.table.row(id);
-        let args = turn.frames.args(frame, &mut self.spans);
-        let other = command::other_database(row, args)
-            .map_err(|error| Fault::new(Party::Upstream, format!("{error}")))?
-            .unwrap_or(self.db);
-        let moves = row.name == "move";
-        let target_arg = if moves { 1 } else { 2 };
-        let target = args.get(target_arg).unwrap_or(&[]);
-        let mut batch = KeyBatch::new(other);
-        batch.push(target);
-        let mut there = Answers::default();
-        match turn.pipeline.as_deref_mut() {
-            Some(pipeline) => pipeline.keys(&batch, &mut there)?,
-            None => there.keep_all(1),
-        }
-        let source_kept = self.answers.get(first) != Fate::Drop;
-        let target_kept = there.get(0) != Fate::Drop;
-        let args = turn.frames.args(frame, &mut self.spans);
-        let source = named(&self.answers, first, args.get(1).unwrap_or(&[]));
-        let name = named(&there, 0, args.get(target_arg).unwrap_or(&[]));
-        let why = match (source_kept, target_kept) {
-            (false, false) => return Ok(()),
-            (true, false) if !moves => return Ok(()),
-            (true, true) if !moves || source == name => {
-                self.scratch.clear();
-                resp::write_array(&mut self.scratch, args.len());
-                for (index, arg) in args.iter_from(0).enumerate() {
-                    let arg = match index {
-                        1 => source,
-                        2 if !moves => name,
-                        _ => arg,
-                    };
-                    resp::write_bulk(&mut self.scratch, arg);
-                }
-                self.put_scratch(turn);
-                return Ok(());
-            }
-            (true, true) => "the key has another name in the other database",
-            _ => "it joins a kept key with a dropped one",
-        };
-        Err(self.mixed(turn, frame, id, first, why))
-    }
-
-    /// A frame that nothing right can be made of.
-    fn mixed(&mut self, turn: &Turn<'_, '_>, frame: &Frame, id: CommandId, first: usize, why: &str) -> Fault {
-        let name = self.name(id);
-        let args = turn.frames.args(frame, &mut self.spans);
-        let mut keys = alloc::string::String::new();
-        // Only the names of kept keys are told: a dropped one is nobody's business here.
-        for (i, place) in self.places.iter().enumerate().take(8) {
-            let key = args.get(place.arg as usize).unwrap_or(&[]);
-            match self.answers.get(first + i) {
-                Fate::Drop => keys.push_str(" (a dropped key)"),
-                _ => keys.push_str(&format!(" {}", printable(key))),
-            }
-        }
-        Fault::new(Party::Upstream, format!("{name}{keys} cannot be made right for this view: {why}"))
     }
 
     /// A single-key frame from an upstream that may send relative expiries.
@@ -290,14 +214,6 @@ impl Projection {
         let made = core::mem::take(&mut self.scratch);
         self.put(turn, &made);
         self.scratch = made;
-    }
-}
-
-/// The name that the view has for `key`, whose answer is number `index`.
-fn named<'a>(answers: &'a Answers, index: usize, key: &'a [u8]) -> &'a [u8] {
-    match answers.get(index) {
-        Fate::Rename(name) => name,
-        _ => key,
     }
 }
 

@@ -34,7 +34,9 @@ impl Projection {
             Service::Exec if !self.emitter.exec(bytes, turn.out) => {
                 return Err(Fault::new(Party::Upstream, "EXEC without MULTI"));
             }
-            Service::Ping if !self.emitter.in_transaction() => self.emitter.keep_anywhere(bytes, turn.out, frame),
+            Service::Ping if !self.emitter.in_transaction() && !self.emitter.is_taping() => {
+                self.emitter.keep_anywhere(bytes, turn.out, frame)
+            }
             _ => {}
         }
         Ok(())
@@ -52,8 +54,21 @@ impl Projection {
             return Err(arity(row.name, frame.argc));
         }
         match class {
-            Class::Flush | Class::Script => self.keep(turn, frame),
-            Class::SwapDb if self.traits.db_independent => self.keep_anywhere(turn, frame),
+            Class::Flush => {
+                let db = Some(self.db).filter(|_| row.name == "flushdb");
+                self.touch_database(turn, db);
+                self.keep(turn, frame);
+            }
+            Class::Script => self.keep(turn, frame),
+            Class::SwapDb if self.traits.db_independent => {
+                let args = turn.frames.args(frame, &mut self.spans);
+                let db = |at| args.get(at).and_then(resp::decimal).and_then(|db| u32::try_from(db).ok());
+                let (Some(one), Some(other)) = (db(1), db(2)) else {
+                    return Err(Fault::new(Party::Upstream, "SWAPDB of something that is no database"));
+                };
+                self.swap_databases(turn, one, other);
+                self.keep_anywhere(turn, frame);
+            }
             Class::SwapDb => {
                 return Err(Fault::new(
                     Party::Upstream,

@@ -5,5 +5,6 @@
 
 mod keyed;
 mod keyless;
+mod repair;
 mod stream;
 mod support;

@@ -11,6 +11,7 @@ use sluicegate_core::pipeline::{Answers, FrameBatch, KeyBatch, Pipeline, PluginF
 use sluicegate_core::projection::{Bounds, Projection};
 use sluicegate_core::resp::write_command;
 use sluicegate_core::rope::Rope;
+use sluicegate_core::settings::CrossKey;
 
 /// When every frame of these stories arrives, in Unix milliseconds.
 pub(crate) const NOW: u64 = 1_000_000_000_000;
@@ -76,11 +77,13 @@ pub(crate) struct Setup {
     pub(crate) transaction: usize,
     /// The database that the upstream has selected at the start.
     pub(crate) db: u32,
+    /// What becomes of keys that depend on dropped ones.
+    pub(crate) cross_key: CrossKey,
 }
 
 impl Setup {
     pub(crate) fn rules() -> Self {
-        Self { rules: Some(Rules::default()), relative: false, transaction: 1 << 20, db: 0 }
+        Self { rules: Some(Rules::default()), relative: false, transaction: 1 << 20, db: 0, cross_key: CrossKey::Halt }
     }
 
     pub(crate) fn plain() -> Self {
@@ -91,10 +94,20 @@ impl Setup {
         Self { rules: Some(rules), ..Self::rules() }
     }
 
+    pub(crate) fn bounds(&self) -> Bounds {
+        Bounds {
+            transaction_bytes_max: self.transaction,
+            args_max: 1024,
+            restore_version_max: 11,
+            cross_key: self.cross_key,
+            tainted_keys_max: 100,
+        }
+    }
+
     /// Runs `stream` cut into chunks of `size` bytes: what came out, and the fault that ended it.
     pub(crate) fn run(&self, stream: &[u8], size: usize) -> (Vec<u8>, Option<Fault>) {
         let table = Arc::new(Table::builtin());
-        let bounds = Bounds { transaction_bytes_max: self.transaction, args_max: 1024, restore_version_max: 11 };
+        let bounds = self.bounds();
         let mut rules = self.rules;
         let pipeline = rules.as_ref().map(|rules| rules as &dyn Pipeline);
         let mut projection = Projection::new(table.clone(), pipeline, self.relative, bounds, self.db);
@@ -146,7 +159,7 @@ impl Setup {
     }
 }
 
-fn flat(rope: &mut Rope) -> Vec<u8> {
+pub(crate) fn flat(rope: &mut Rope) -> Vec<u8> {
     rope.drain().flat_map(|piece| piece.to_vec()).collect()
 }
 
@@ -166,7 +179,7 @@ pub(crate) fn frames(story: &str) -> Vec<u8> {
 }
 
 /// Reads a stream again, by rules of its own: the story that it tells. It must end with a whole frame.
-fn read(mut stream: &[u8]) -> String {
+pub(crate) fn read(mut stream: &[u8]) -> String {
     fn number(stream: &mut &[u8], mark: u8) -> usize {
         let end = stream.windows(2).position(|pair| pair == b"\r\n").expect("a header ends in CRLF");
         assert_eq!(stream[0], mark, "{}", stream.escape_ascii());

@@ -9,6 +9,7 @@ use sluicegate_core::{kevy, machine};
 
 use super::entropy;
 use crate::config::{Plan, Upstream};
+use crate::reactor::dial::Primary;
 
 /// What the core is told at its start.
 pub(super) enum Core {
@@ -47,10 +48,14 @@ impl Core {
     }
 
     /// The primary's host and the first of its ports.
-    pub(super) fn upstream(&self) -> (String, u16) {
+    pub(super) fn upstream(&self) -> Primary {
         match self {
-            Self::Redis(settings) => (settings.upstream.host.clone(), settings.upstream.port),
-            Self::Kevy(settings) => (settings.upstream.host.clone(), settings.upstream.port_base),
+            Self::Redis(settings) => {
+                Primary { host: settings.upstream.host.clone(), port: settings.upstream.port, many_ports: false }
+            }
+            Self::Kevy(settings) => {
+                Primary { host: settings.upstream.host.clone(), port: settings.upstream.port_base, many_ports: true }
+            }
         }
     }
 
@@ -83,7 +88,7 @@ impl Core {
 /// The primary, for people.
 impl fmt::Display for Core {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (host, port) = self.upstream();
+        let Primary { host, port, .. } = self.upstream();
         match self {
             Self::Redis(_) => write!(f, "{host}:{port}"),
             Self::Kevy(settings) => {

@@ -144,6 +144,8 @@ pub(crate) struct View {
     pub(crate) max_replicas: Option<Spanned<usize>>,
     pub(crate) exact: Option<bool>,
     pub(crate) unknown_replica: Option<Spanned<UnknownReplica>>,
+    #[serde(rename = "cross-key")]
+    pub(crate) cross_key: Option<Spanned<CrossKey>>,
     pub(crate) shards: Option<Spanned<usize>>,
     #[serde(default)]
     pub(crate) backlog: Backlog,
@@ -157,6 +159,15 @@ pub(crate) struct View {
 pub(crate) enum UnknownReplica {
     Accept,
     Refuse,
+}
+
+/// `cross-key = …`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum CrossKey {
+    Repair,
+    Halt,
+    Drop,
 }
 
 /// `[view.backlog]`
@@ -174,6 +185,10 @@ pub(crate) struct Limits {
     pub(crate) replica_output: ReplicaOutput,
     pub(crate) frame: Option<Spanned<Size>>,
     pub(crate) transaction: Option<Spanned<Size>>,
+    pub(crate) repair_window: Option<Spanned<Size>>,
+    pub(crate) repair_time: Option<Spanned<Time>>,
+    pub(crate) repair_keys: Option<Spanned<usize>>,
+    pub(crate) repair_value: Option<Spanned<Size>>,
 }
 
 /// `replica_output = { hard, stalled_for }`

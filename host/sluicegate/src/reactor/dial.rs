@@ -9,12 +9,33 @@ use super::{Event, Reports};
 /// One address gets this long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Connects to the port that lies so far behind the primary's first one, and reports.
-pub(super) fn dial(index: usize, (host, first): &(String, u16), reports: &Reports) {
-    let Some(port) = u16::try_from(index).ok().and_then(|index| first.checked_add(index)) else {
-        return reports.send(Event::Dialed(index, Err(format!("no port lies {index} behind {first}"))));
+/// Where the primary listens.
+#[derive(Debug, Clone)]
+pub(crate) struct Primary {
+    /// A name or an address.
+    pub(crate) host: String,
+    /// Its port, or the first of them.
+    pub(crate) port: u16,
+    /// Each connection goes to a port of its own, from `port` on.
+    pub(crate) many_ports: bool,
+}
+
+impl Primary {
+    /// The port of connection number `index`.
+    fn port(&self, index: usize) -> Result<u16, String> {
+        let behind = if self.many_ports { index } else { 0 };
+        let port = u16::try_from(behind).ok().and_then(|behind| self.port.checked_add(behind));
+        port.ok_or_else(|| format!("no port lies {behind} behind {}", self.port))
+    }
+}
+
+/// Makes connection number `index`, and reports.
+pub(super) fn dial(index: usize, primary: &Primary, reports: &Reports) {
+    let port = match primary.port(index) {
+        Ok(port) => port,
+        Err(why) => return reports.send(Event::Dialed(index, Err(why))),
     };
-    let (host, report) = (host.clone(), reports.clone());
+    let (host, report) = (primary.host.clone(), reports.clone());
     let dialing = thread::Builder::new().name("dial".into()).spawn(move || {
         report.send(Event::Dialed(index, connect(&host, port)));
     });

@@ -107,6 +107,12 @@ pub(super) fn refuse_of_redis(file: &File, checks: &mut Checks) {
         refuse(view.unknown_replica.as_ref(), "unknown_replica", version, checks);
         let transaction = "has no meaning for kevy: there are no transactions in its stream";
         refuse(view.limits.transaction.as_ref(), "limits.transaction", transaction, checks);
+        let repair = "has no meaning for kevy: it does not tell a value together with its place in the stream";
+        refuse(view.cross_key.as_ref(), "cross-key", repair, checks);
+        refuse(view.limits.repair_window.as_ref(), "limits.repair_window", repair, checks);
+        refuse(view.limits.repair_time.as_ref(), "limits.repair_time", repair, checks);
+        refuse(view.limits.repair_keys.as_ref(), "limits.repair_keys", repair, checks);
+        refuse(view.limits.repair_value.as_ref(), "limits.repair_value", repair, checks);
     }
     if let Some(user) = file.users.first() {
         let message = "[[user]] has no meaning for kevy: its replicas cannot log in. \

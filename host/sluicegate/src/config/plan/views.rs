@@ -12,7 +12,7 @@ use super::kevy::SHARDS;
 use super::ports::Listen;
 use super::upstream::time;
 use crate::config::address;
-use crate::config::file::{File, Protocol, UnknownReplica, View};
+use crate::config::file::{self, File, Protocol, UnknownReplica, View};
 use crate::config::units::Size;
 
 const GIB: usize = 1 << 30;
@@ -23,6 +23,10 @@ const OUTPUT_BYTES: RangeInclusive<usize> = 2 * limits::PUMP_BYTES_MAX..=GIB;
 /// Positions within a batch are 32-bit numbers.
 const FRAME_BYTES: RangeInclusive<usize> = limits::MIB..=2 * GIB;
 const TRANSACTION_BYTES: RangeInclusive<usize> = limits::MIB..=16 * GIB;
+const REPAIR_BYTES: RangeInclusive<usize> = limits::MIB..=16 * GIB;
+/// Replicas must hear of a view that waits before they give it up.
+const REPAIR_MS: RangeInclusive<u64> = 100..=limits::LINK_TIMEOUT_MS - 1;
+const REPAIR_KEYS: RangeInclusive<usize> = 1..=1_000_000;
 const STALLED_MS: RangeInclusive<u64> = 1_000..=86_400_000;
 const REPLICAS: RangeInclusive<usize> = 1..=10_000;
 
@@ -82,11 +86,36 @@ fn view_settings(view: &View, checks: &mut Checks) -> ViewSettings {
     let transaction = (limits.transaction.as_ref(), settings.transaction_bytes_max);
     settings.transaction_bytes_max =
         size("limits.transaction", transaction.0, transaction.1, TRANSACTION_BYTES, checks);
+    repair(view, &mut settings, checks);
     if let Some(hard) = output.hard.as_ref().filter(|_| settings.replica_output_bytes > settings.backlog_bytes) {
         let backlog = Size(settings.backlog_bytes as u64);
         checks.error(hard, format!("`replica_output.hard` is above the view's backlog, which is {backlog}"));
     }
     settings
+}
+
+/// What becomes of keys that depend on keys which the view does not have.
+fn repair(view: &View, settings: &mut ViewSettings, checks: &mut Checks) {
+    settings.cross_key = match view.cross_key.as_ref().map(Spanned::get_ref) {
+        Some(file::CrossKey::Halt) => settings::CrossKey::Halt,
+        Some(file::CrossKey::Drop) => settings::CrossKey::Drop,
+        Some(file::CrossKey::Repair) | None => settings::CrossKey::Repair,
+    };
+    let drops = view.cross_key.as_ref().filter(|_| settings.cross_key == settings::CrossKey::Drop);
+    if let Some(drops) = drops.filter(|_| settings.exact) {
+        let name = view.name.get_ref();
+        let message =
+            format!("with this view `{name}` may differ from its primary: set `exact = false`, or use \"repair\"");
+        checks.error(drops, message);
+    }
+    let (limits, bounds) = (&view.limits, &mut settings.repair);
+    let window = (limits.repair_window.as_ref(), bounds.window_bytes_max);
+    bounds.window_bytes_max = size("limits.repair_window", window.0, window.1, REPAIR_BYTES, checks);
+    let value = (limits.repair_value.as_ref(), bounds.value_bytes_max);
+    bounds.value_bytes_max = size("limits.repair_value", value.0, value.1, REPAIR_BYTES, checks);
+    let held = (limits.repair_time.as_ref(), bounds.window_ms_max);
+    bounds.window_ms_max = time("limits.repair_time", held.0, held.1, REPAIR_MS, checks);
+    bounds.keys_max = checks.within("limits.repair_keys", limits.repair_keys.as_ref(), bounds.keys_max, REPAIR_KEYS);
 }
 
 /// A number of bytes between two bounds.
