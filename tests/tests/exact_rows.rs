@@ -108,15 +108,15 @@ fn alone(stage: &mut Stage, generator: &mut Generator, row: &str) -> Result<()> 
 
 #[test]
 fn redis_7() -> Result<()> {
-    rows_alone(Kind::Redis70, Mix::Separate)
+    rows_alone(Kind::Redis70, Mix::Any)
 }
 
 #[test]
 fn redis_8() -> Result<()> {
-    rows_alone(Kind::Redis82, Mix::Separate)
+    rows_alone(Kind::Redis82, Mix::Any)
 }
 
 #[test]
 fn valkey_9() -> Result<()> {
-    rows_alone(Kind::Valkey91, Mix::Separate)
+    rows_alone(Kind::Valkey91, Mix::Any)
 }

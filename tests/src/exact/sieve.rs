@@ -119,7 +119,7 @@ fn relay(near: TcpStream, far: TcpStream, shared: &Arc<Shared>) {
     let (Ok(near_read), Ok(far_read)) = (near.try_clone(), far.try_clone()) else { return };
     std::thread::spawn(move || pump(near_read, far, |bytes, out| out.extend_from_slice(bytes)));
     let shared = Arc::clone(shared);
-    let mut reading = Reading { part: Part::Lines, held: Vec::new() };
+    let mut reading = Reading { part: Part::Replies, held: Vec::new() };
     std::thread::spawn(move || pump(far_read, near, |bytes, out| reading.push(bytes, &shared, out)));
 }
 
@@ -138,8 +138,10 @@ fn pump(mut from: TcpStream, mut to: TcpStream, mut pass: impl FnMut(&[u8], &mut
 
 /// Where a link is.
 enum Part {
-    /// Replies to the handshake, and the head of the snapshot.
-    Lines,
+    /// Replies: to the handshake, or to anything else on a link that never becomes one of replication.
+    Replies,
+    /// A snapshot was promised; its head is to come.
+    Head,
     /// So many bytes of the snapshot are to come.
     Snapshot(usize),
     /// The snapshot, up to this mark.
@@ -170,10 +172,16 @@ impl Reading {
             return None;
         }
         match &mut self.part {
-            Part::Lines => {
+            Part::Replies | Part::Head => {
                 let len = rest.iter().position(|&byte| byte == b'\n')? + 1;
+                let line = rest[..len].trim_ascii();
                 out.extend_from_slice(&rest[..len]);
-                self.part = after_line(rest[..len].trim_ascii());
+                match self.part {
+                    Part::Head => self.part = after_head(line),
+                    _ if line.starts_with(b"+FULLRESYNC") => self.part = Part::Head,
+                    _ if line.starts_with(b"+CONTINUE") => self.part = Part::Stream,
+                    _ => {}
+                }
                 Some(len)
             }
             Part::Snapshot(left) => {
@@ -207,16 +215,14 @@ impl Reading {
     }
 }
 
-fn after_line(line: &[u8]) -> Part {
-    if line.starts_with(b"+CONTINUE") {
-        return Part::Stream;
-    }
-    let Some(text) = line.strip_prefix(b"$").map(String::from_utf8_lossy) else { return Part::Lines };
+/// What comes behind a line that may be the head of a snapshot; primaries send empty ones while they prepare it.
+fn after_head(line: &[u8]) -> Part {
+    let Some(text) = line.strip_prefix(b"$").map(String::from_utf8_lossy) else { return Part::Head };
     match (text.strip_prefix("EOF:"), text.parse()) {
         (Some(mark), _) => Part::Marked(mark.as_bytes().to_vec()),
         (None, Ok(0)) => Part::Stream,
         (None, Ok(len)) => Part::Snapshot(len),
-        (None, Err(_)) => Part::Lines,
+        (None, Err(_)) => Part::Head,
     }
 }
 

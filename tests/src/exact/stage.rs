@@ -32,6 +32,8 @@ pub struct Lens {
     /// Plugins in TOML, named in `pipeline`.
     tables: &'static str,
     pipeline: &'static [&'static str],
+    /// Further lines of the view.
+    lines: &'static str,
     view: View,
 }
 
@@ -51,10 +53,14 @@ builtin = "key-rename"
   rule = ["ren:* => moved:*"]
 "#,
         pipeline: &["chosen", "moved"],
+        lines: "",
         view: View { keeps: |_, key| chosen(key), renames: moved },
     };
 
-    /// The same, but of the databases 0, 3 and no others.
+    /// The same, in a view that halts where kept keys meet dropped ones.
+    pub const STRICT: Self = Self { lines: "cross-key = \"halt\"", ..Self::BY_NAME };
+
+    /// The same as the first, but of the databases 0, 3 and no others.
     pub const BY_DATABASE: Self = Self {
         tables: r#"
 [[plugin]]
@@ -70,6 +76,7 @@ builtin = "key-rename"
   rule = ["ren:* => moved:*"]
 "#,
         pipeline: &["chosen", "moved"],
+        lines: "",
         view: View { keeps: |db, key| matches!(db, 0 | 3) && chosen(key), renames: moved },
     };
 }
@@ -129,7 +136,7 @@ impl Stage {
     pub fn start(kind: Kind, lens: Lens) -> Result<Self> {
         let primary = Server::start(kind, &[])?;
         let before = Sieve::new(primary.addr())?;
-        let config = Config::new(before.addr()).tables(lens.tables).view("exact", lens.pipeline);
+        let config = Config::new(before.addr()).tables(lens.tables).view_with("exact", lens.pipeline, lens.lines);
         let proxy = Proxy::start(config)?;
         let behind = Sieve::new(proxy.addr("exact"))?;
         let replica = Server::replica_of(kind, behind.addr())?;
