@@ -10,6 +10,8 @@
 //! - what `XREADGROUP` of an id (not of `>`) counts as a delivery, of which the primary sends nothing;
 //! - `BYLEX` among members of different scores, which servers leave open, and which turns out as chance has built the tree.
 //!   Here such keys have members of one score only;
+//! - `SORT … ALPHA BY pattern` of a set or sorted set: members whose weights are the same come in the order of the server's
+//!   own table;
 //! - `VADD` of an element that is there already: the primary changes it and sends nothing. Here it is removed before;
 //! - what `XADD` and `XTRIM` with `ACKED` cut off (Redis 8.2): a replica does not know every reference that its primary has;
 //! - `HPERSIST` of a field whose time passes before a replica hears of it (Redis 8.2): the replica ignores it. Here fields
