@@ -126,7 +126,7 @@ fn a_falsified_row_is_found() -> Result<()> {
     for _ in 0..3 {
         let mut stage = Stage::start(kind, Lens::BY_NAME)?;
         let mut client = stage.primary.client()?;
-        let mut generator = Generator::new(seed, kind, &mut client, Mix::Separate, stage.neighbour(), &[])?;
+        let mut generator = Generator::new(seed, kind, &mut client, Mix::Any, stage.neighbour(), &[])?;
         let seen = |row: &&&str| !rows::is_rewritten(row, kind) && !rows::UNSEEN.contains(row);
         let candidates: Vec<&str> = generator.rows().iter().filter(seen).copied().collect();
         let row = candidates[rng.usize(..candidates.len())];

@@ -8,7 +8,7 @@ pub(super) const TEMPLATES: &[Entry] = &[
     ("sadd", sadd),
     ("sdiffstore", |d| store(d, "SDIFFSTORE")),
     ("sinterstore", |d| store(d, "SINTERSTORE")),
-    ("smove", |d| format!("SMOVE {} {}", d.keys(2, "set"), d.word())),
+    ("smove", smove),
     ("spop", spop),
     ("srem", |d| format!("SREM {} {}", d.key("set"), d.words())),
     ("sunionstore", |d| store(d, "SUNIONSTORE")),
@@ -29,6 +29,12 @@ fn sadd(d: &mut Draw) -> String {
         1 => format!("SADD {} {}", d.key("set"), d.value()),
         _ => format!("SADD {} {}", d.key("set"), d.words()),
     }
+}
+
+fn smove(d: &mut Draw) -> String {
+    let (source, target, word) = (d.key("set"), d.key("set"), d.word());
+    let before = if d.one_in(2) { format!("SADD {source} {word}\n") } else { String::new() };
+    format!("{before}SMOVE {source} {target} {word}")
 }
 
 fn store(d: &mut Draw, verb: &str) -> String {
