@@ -338,6 +338,8 @@ fn vectors(client: &mut Client, name: &[u8], mut members: Vec<Reply>) -> Result<
     let ask = |verb: &str, member: &Reply| vec![verb.into(), name.to_vec(), member.clone().bytes()];
     let commands: Vec<_> = members.iter().flat_map(|member| [ask("VEMB", member), ask("VGETATTR", member)]).collect();
     let mut state = client.pipeline(&commands)?;
+    // An empty attribute, which only VADD makes, becomes none in every DUMP and snapshot.
+    state.iter_mut().filter(|reply| **reply == Reply::Bulk(Vec::new())).for_each(|reply| *reply = Reply::Nil);
     state.append(&mut members);
     Ok(Reply::Array(state))
 }
