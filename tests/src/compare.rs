@@ -252,6 +252,7 @@ fn read_values(
             "zset" => ("ZRANGE", &["0", "-1", "WITHSCORES"]),
             "hash" => ("HGETALL", &[]),
             "stream" => ("XRANGE", &["-", "+"]),
+            "vectorset" => ("VRANDMEMBER", &["1000000"]),
             "none" => ("EXISTS", &[]),
             other => bail!("no comparison for the type {other}"),
         };
@@ -266,6 +267,7 @@ fn read_values(
             "zset" => Some(Reply::Array(reply.items().chunks(2).map(scored).collect::<Result<_>>()?)),
             "hash" => Some(hash(client, name, reply.items(), field_expiry)?),
             "stream" => Some(Reply::Array(vec![reply, stream_state(client, name)?])),
+            "vectorset" => Some(vectors(client, name, reply.items())?),
             _ => Some(reply),
         });
     }
@@ -327,6 +329,18 @@ pub(crate) fn stream_state(client: &mut Client, name: &[u8]) -> Result<Reply> {
         });
         state.push(Reply::Array(vec![group, sorted(consumers), Reply::Array(pending.collect())]));
     }
+    Ok(Reply::Array(state))
+}
+
+/// The members of a vector set, each with its vector and attributes.
+fn vectors(client: &mut Client, name: &[u8], mut members: Vec<Reply>) -> Result<Reply> {
+    members.sort();
+    let ask = |verb: &str, member: &Reply| vec![verb.into(), name.to_vec(), member.clone().bytes()];
+    let commands: Vec<_> = members.iter().flat_map(|member| [ask("VEMB", member), ask("VGETATTR", member)]).collect();
+    let mut state = client.pipeline(&commands)?;
+    // An empty attribute, which only VADD makes, becomes none in every DUMP and snapshot.
+    state.iter_mut().filter(|reply| **reply == Reply::Bulk(Vec::new())).for_each(|reply| *reply = Reply::Nil);
+    state.append(&mut members);
     Ok(Reply::Array(state))
 }
 

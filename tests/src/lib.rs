@@ -6,6 +6,7 @@
 pub mod client;
 pub mod compare;
 pub mod compared;
+pub mod exact;
 pub mod fake_primary;
 pub mod kevy;
 pub mod leash;
