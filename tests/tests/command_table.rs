@@ -57,7 +57,7 @@ fn keys_are_where_every_server_finds_them() -> Result<()> {
         for row in table.rows().iter().filter(|row| row.keys.0[0] != KeyPart::None) {
             // Before 7.0 only the whole of a group is told of.
             let group = row.name.split('|').next().filter(|_| kind == Kind::Redis62);
-            let Some(&arity) = has.get(row.name).or_else(|| has.get(group?)) else { continue };
+            let Some(&arity) = has.get(&*row.name).or_else(|| has.get(group?)) else { continue };
             for line in examples(row) {
                 let words: Vec<&str> = line.split(' ').collect();
                 // Older servers lack the options that a wider arity stands for.
@@ -98,7 +98,7 @@ fn a_row_that_counts_as_verified_is_known_to_a_server() -> Result<()> {
         return Ok(());
     }
     for row in Table::builtin().rows() {
-        ensure!(row.verified == known.contains(row.name), "{}: verified is {}", row.name, row.verified);
+        ensure!(row.verified == known.contains(&*row.name), "{}: verified is {}", row.name, row.verified);
     }
     Ok(())
 }
@@ -150,7 +150,7 @@ fn widens(wide: i64, narrow: i64) -> bool {
 /// The roles of the table against those of the server's key specs, part by part as far as both go: a server has one spec
 /// for STORE and one for STOREDIST, and some rows that are refused name no keys.
 fn check_roles(row: &Row, told: &Told) -> Result<()> {
-    if OTHER_ROLE.iter().any(|&(name, _)| name == row.name) {
+    if OTHER_ROLE.iter().any(|&(name, _)| row.name == name) {
         return Ok(());
     }
     let ours = row.keys.0.into_iter().filter_map(|part| match part {
@@ -176,7 +176,7 @@ fn check_roles(row: &Row, told: &Told) -> Result<()> {
 
 /// Full commands of a row: written by hand where the syntax matters to GETKEYS, else made of the arity.
 fn examples(row: &Row) -> Vec<String> {
-    let by_hand: &[&str] = match row.name {
+    let by_hand: &[&str] = match &*row.name {
         "bitop" => &["BITOP AND dst a b c", "BITOP NOT dst a"],
         "copy" => &["COPY a b", "COPY a b DB 3 REPLACE"],
         "mset" | "msetnx" => &["MSET a 1", "MSET a 1 b 2 c 3"],

@@ -72,7 +72,10 @@ impl Details {
             }
             Self::Members(names) => {
                 for name in names {
-                    let (vector, attributes) = (shown(&link.value()?), shown(&link.value()?));
+                    let (vector, attributes) = (shown(&link.value()?), link.value()?);
+                    // Empty attributes are none: a server that was given them by RESTORE says so.
+                    let attributes = if attributes == Value::Bulk(Vec::new()) { Value::Nil } else { attributes };
+                    let attributes = shown(&attributes);
                     phrases.push(Element::phrase(&format!("{} is {vector} {attributes}", name.escape_ascii())));
                 }
             }
