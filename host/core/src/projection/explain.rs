@@ -147,18 +147,18 @@ fn feed(subject: &mut Subject<'_>, projection: &mut Projection, stream: Bytes, o
     }
 }
 
-/// The commands of a stream, without the SELECT that a view begins with where it selects what is selected anyway.
+/// The commands of a stream, without a SELECT of what is selected anyway.
 fn commands(table: &Arc<Table>, stream: &[u8], db: u32) -> Vec<Words> {
     let mut scanner = Scanner::new(table.clone(), 0, stream.len());
     scanner.push(Bytes::copy_from_slice(stream));
-    let mut commands = Vec::new();
-    let mut spans = Vec::new();
+    let (mut commands, mut spans) = (Vec::new(), Vec::new());
+    let mut selected = u64::from(db);
     // What a projection wrote can be scanned.
     while let Ok(Some(Scanned::Frames(frames))) = scanner.next() {
         for frame in frames.frames {
             let args = frames.args(frame, &mut spans);
-            let selects = args.is(0, "select") && args.get(1).and_then(resp::decimal) == Some(u64::from(db));
-            if !(commands.is_empty() && selects) {
+            let selects = if args.is(0, "select") { args.get(1).and_then(resp::decimal) } else { None };
+            if selects.is_none_or(|other| core::mem::replace(&mut selected, other) != other) {
                 commands.push(args.iter_from(0).map(<[u8]>::to_vec).collect());
             }
         }

@@ -7,5 +7,6 @@ mod explain;
 mod keyed;
 mod keyless;
 mod repair;
+mod rules;
 mod stream;
 mod support;
