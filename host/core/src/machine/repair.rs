@@ -33,7 +33,7 @@ pub(super) struct Repair {
 }
 
 impl Repair {
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(super) fn new(settings: &Settings, now: u64) -> Self {
         let value = settings.views.iter().map(|view| view.repair.value_bytes_max).max().unwrap_or(0);
         let order = settings.views.iter().map(|view| view.repair.window_bytes_max).max().unwrap_or(0);
         let mut upstream = settings.upstream.clone();
@@ -45,7 +45,7 @@ impl Repair {
             orders: Vec::new(),
             not_before: 0,
             fetches: 0,
-            ticked: 0,
+            ticked: now,
         }
     }
 
@@ -100,6 +100,13 @@ impl Machine {
         self.repair.link = Some(link);
         self.repair.out = Outbox::default();
         self.repair.out.push_copy(&out);
+    }
+
+    /// An attempt has failed; if it had been given up before, another is under way or has come through.
+    pub(super) fn values_dial_failed(&mut self, why: &str) {
+        if self.repair.fetcher.phase() == Phase::Dialing {
+            self.values_lost(why);
+        }
     }
 
     /// The connection is gone, or could not be made. What was asked is asked again on the next one.
@@ -194,6 +201,8 @@ impl Machine {
     pub(super) fn tick_values(&mut self) {
         let now = self.now.mono_ms;
         let passed = now.saturating_sub(core::mem::replace(&mut self.repair.ticked, now));
+        // While this program is stopped, the primary cannot answer.
+        let passed = passed.min(limits::FETCH_TIMEOUT_MS);
         if self.repair.fetcher.is_overdue(now) {
             self.close_values_link();
             self.values_lost("no answer");

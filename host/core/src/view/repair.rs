@@ -144,6 +144,10 @@ impl Own {
         let (values, waited) = self.window.take(now);
         self.waited_ms += waited;
         let restored = self.projection.restore(values, &mut self.rope);
+        if !self.rope.is_empty() {
+            // What was held back the longest has gone out.
+            self.window.held_ms = 0;
+        }
         backlog.append(&mut self.rope);
         restored?;
         self.go_on(pipeline, backlog)

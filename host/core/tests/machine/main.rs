@@ -5,6 +5,7 @@ mod following;
 mod handshake;
 mod limits;
 mod psync;
+mod repair;
 mod resume;
 mod rig;
 mod script;

@@ -1,0 +1,96 @@
+//! Values that come from the primary on a second connection.
+
+use sluicegate_core::contract::{Input, LinkId};
+use sluicegate_core::settings::{RepairLimits, ViewSettings};
+
+use crate::rig::{A, Filter, Rig, frame, frames};
+
+/// How far the primary is.
+fn read(rig: &Rig) -> u64 {
+    rig.machine.upstream_position().unwrap().2
+}
+
+fn restore(key: &str, value: &str) -> Vec<u8> {
+    frame(&format!("RESTORE {key} 0 {value}\x0b\0checksum REPLACE ABSTTL"))
+}
+
+/// Views that filter, each with such limits, and a replica of each.
+fn filters(limits: &[RepairLimits]) -> (Rig, Vec<LinkId>) {
+    let view =
+        |(n, limits): (usize, &RepairLimits)| ViewSettings { repair: *limits, ..ViewSettings::new(["one", "two"][n]) };
+    let views: Vec<_> = limits.iter().enumerate().map(view).collect();
+    let pipelines = views.iter().map(|_| Some(Box::new(Filter) as _)).collect();
+    let mut rig = Rig::new(views, pipelines);
+    rig.attach(A, 0);
+    let replicas: Vec<_> = (0..limits.len()).map(|view| rig.synced(view)).collect();
+    replicas.iter().for_each(|link| drop(rig.got(*link)));
+    (rig, replicas)
+}
+
+fn filter(limits: RepairLimits) -> (Rig, LinkId) {
+    let (rig, replicas) = filters(&[limits]);
+    (rig, replicas[0])
+}
+
+#[test]
+fn a_value_is_fetched_and_the_stream_goes_on_behind_it() {
+    let (mut rig, replica) = filter(RepairLimits::default());
+    rig.up(frames("SET a 1 | SUNIONSTORE d a x:b | SET b 1"));
+    assert_eq!(rig.got(replica), frames("SELECT 0 | SET a 1"));
+    rig.connect_values();
+    assert_eq!(rig.told_values(), ["MULTI", "INFO replication", "SELECT 0", "DUMP d", "PEXPIRETIME d", "EXEC"]);
+    let fence = read(&rig) + frame("SADD d m").len() as u64;
+    rig.give_values(A, fence, &[Some("v")]);
+    assert_eq!(rig.got(replica), b"", "the stream has not come to the place where the value is true");
+    rig.up(frames("SADD d m | SADD d n"));
+    assert_eq!(
+        rig.got(replica),
+        [frame("MULTI"), frame("SET b 1"), restore("d", "v"), frames("EXEC | SADD d n")].concat()
+    );
+}
+
+#[test]
+fn the_attempt_that_was_given_up_cannot_disturb_the_one_that_came_through() {
+    let (mut rig, replica) = filter(RepairLimits::default());
+    rig.up(frame("COPY x:a d"));
+    assert!(std::mem::take(&mut rig.wants_values));
+    rig.wait(6_000);
+    let link = rig.connect_values();
+    rig.handle(Input::DialFailed(1, "late".into()));
+    assert_eq!(rig.values_link(), Some(link));
+    let fence = read(&rig);
+    rig.give_values(A, fence, &[Some("v")]);
+    assert_eq!(rig.got(replica), [frame("SELECT 0"), restore("d", "v")].concat());
+}
+
+#[test]
+fn a_view_that_always_waits_for_something_but_for_nothing_long_goes_on() {
+    let (mut rig, replica) = filter(RepairLimits { window_ms_max: 1_000, ..RepairLimits::default() });
+    rig.up(frame("COPY x:a d0"));
+    rig.connect_values();
+    for n in 1..30 {
+        // The next key is unknown before the value of the last one has come.
+        rig.up(frame(&format!("COPY x:a d{n}")));
+        rig.wait(100);
+        let fence = read(&rig);
+        rig.give_values(A, fence, &[Some("v")]);
+        let got = rig.got(replica);
+        assert!(got.ends_with(&restore(&format!("d{}", n - 1), "v")), "{}", got.escape_ascii());
+    }
+    rig.wait(1_100);
+    assert!(rig.noted("view-halted").unwrap().contains("limits.repair_time"), "the last one does not come");
+}
+
+#[test]
+fn a_pause_of_this_program_is_not_the_primarys() {
+    let (mut rig, replica) = filter(RepairLimits { window_ms_max: 10_000, ..RepairLimits::default() });
+    rig.up(frame("COPY x:a d"));
+    rig.now += 20_000;
+    rig.handle(Input::Tick);
+    rig.wait(500);
+    rig.connect_values();
+    rig.got(replica);
+    let fence = read(&rig);
+    rig.give_values(A, fence, &[Some("v")]);
+    assert_eq!(rig.got(replica), [frame("SELECT 0"), restore("d", "v")].concat());
+}
