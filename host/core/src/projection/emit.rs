@@ -43,7 +43,7 @@ impl Emitter {
 
     /// Bytes held back for values that are to come.
     pub(super) fn taped(&self) -> usize {
-        self.tape.as_ref().map_or(0, Tape::len)
+        self.tape.as_ref().map_or(0, Tape::weight)
     }
 
     /// The frame under way touches a key whose value is to come, before anything of it is put out: the number of its unit.

@@ -23,9 +23,9 @@ impl Projection {
         self.emitter.is_taping()
     }
 
-    /// Bytes of output that are held back for values that are to come.
+    /// Bytes that are held back for values that are to come, with all that is noted of them.
     pub fn held_bytes(&self) -> usize {
-        self.emitter.taped()
+        self.emitter.taped() + self.taints.weight()
     }
 
     /// Keys whose values are to come.

@@ -23,11 +23,25 @@ pub(super) struct Taint {
 pub(super) struct Taints {
     dbs: BTreeMap<u32, BTreeMap<Vec<u8>, Taint>>,
     len: usize,
+    /// Bytes of all their names.
+    names: usize,
+}
+
+impl Taint {
+    /// Bytes of the names of one that the primary calls `key`.
+    fn names(&self, key: &[u8]) -> usize {
+        key.len() + self.name.len()
+    }
 }
 
 impl Taints {
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    /// The memory that they take.
+    pub(super) fn weight(&self) -> usize {
+        self.names + self.len * size_of::<(Vec<u8>, Taint)>()
     }
 
     #[inline]
@@ -66,6 +80,7 @@ impl Taints {
             return;
         }
         let taint = Taint { name: name.to_vec(), first: unit, last: unit, asked: false };
+        self.names += taint.names(key);
         self.dbs.entry(db).or_default().insert(key.to_vec(), taint);
         self.len += 1;
     }
@@ -84,12 +99,13 @@ impl Taints {
         if !keys.get(&wanted.key)?.asked {
             return None;
         }
-        let taint = keys.remove(&wanted.key);
+        let taint = keys.remove(&wanted.key)?;
         if keys.is_empty() {
             self.dbs.remove(&wanted.db);
         }
-        self.len -= usize::from(taint.is_some());
-        taint
+        self.len -= 1;
+        self.names -= taint.names(&wanted.key);
+        Some(taint)
     }
 
     /// The keys whose values are not on their way. From now on they are.

@@ -34,6 +34,12 @@ pub(super) struct Restored {
     pub(super) command: Vec<Bytes>,
 }
 
+impl Restored {
+    fn weight(&self) -> usize {
+        self.command.iter().map(Bytes::len).sum()
+    }
+}
+
 /// Spans that overlap: units `first..=last`, and the keys that `last` restores.
 #[derive(Debug)]
 struct Group {
@@ -51,11 +57,19 @@ pub(super) struct Tape {
     /// The number of the first of `units`.
     base: u64,
     restored: Vec<Restored>,
+    /// Bytes of the commands in `restored`.
+    restored_bytes: usize,
 }
 
 impl Tape {
     pub(super) fn len(&self) -> usize {
         self.rope.len()
+    }
+
+    /// The memory that it takes: with what is noted of it, since units may be empty, and with the values that wait for others.
+    pub(super) fn weight(&self) -> usize {
+        let notes = self.units.len() * size_of::<Unit>() + self.transactions.len() * size_of::<(usize, usize)>();
+        self.rope.len() + notes + self.restored_bytes + self.restored.len() * size_of::<Restored>()
     }
 
     pub(super) fn rope(&mut self) -> &mut Rope {
@@ -80,6 +94,7 @@ impl Tape {
     }
 
     pub(super) fn restore(&mut self, restored: Restored) {
+        self.restored_bytes += restored.weight();
         self.restored.push(restored);
     }
 
@@ -112,6 +127,7 @@ impl Tape {
         }
         cutter.copy(end, &mut self.transactions, out);
         self.restored = restored.collect();
+        self.restored_bytes = self.restored.iter().map(Restored::weight).sum();
         for piece in cutter.pieces {
             self.rope.write_shared(piece);
         }

@@ -39,9 +39,12 @@ impl View {
 
     /// Takes the values that were asked for, true at the upstream's offset `fence`. An error has halted the view.
     pub fn fetched(&mut self, fence: u64, values: Vec<(Wanted, Option<Value>)>, now: u64) -> Result<(), Fault> {
-        self.step(|own, pipeline, backlog, _| match own.window.answered(Answer { fence, values }, own.projected) {
-            Some(true) => own.catch_up(pipeline, backlog, now),
-            stray => own.stray(stray, fence, pipeline, backlog),
+        self.step(|own, pipeline, backlog, window_bytes_max| {
+            match own.window.answered(Answer { fence, values }, own.projected) {
+                Some(true) => own.catch_up(pipeline, backlog, now)?,
+                stray => own.stray(stray, fence, pipeline, backlog)?,
+            }
+            own.bounded(window_bytes_max)
         })
     }
 

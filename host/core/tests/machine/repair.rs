@@ -2,6 +2,7 @@
 
 use sluicegate_core::contract::{Input, LinkId};
 use sluicegate_core::settings::{RepairLimits, ViewSettings};
+use sluicegate_core::view::State;
 
 use crate::rig::{A, Filter, Rig, frame, frames};
 
@@ -93,4 +94,51 @@ fn a_pause_of_this_program_is_not_the_primarys() {
     let fence = read(&rig);
     rig.give_values(A, fence, &[Some("v")]);
     assert_eq!(rig.got(replica), [frame("SELECT 0"), restore("d", "v")].concat());
+}
+
+#[test]
+fn values_that_wait_for_others_count_among_what_is_held() {
+    let (mut rig, replica) = filter(RepairLimits { window_bytes_max: 20_000, ..RepairLimits::default() });
+    let value = "v".repeat(3_000);
+    rig.up(frame("COPY x:a d0"));
+    rig.connect_values();
+    for n in 1..10 {
+        // The last key is touched behind the next one's first unit: both go out together.
+        rig.up(frames(&format!("COPY x:a d{n} | SADD d{} m", n - 1)));
+        let fence = read(&rig);
+        if rig.values_link().is_none() || !rig.told_values().iter().any(|command| command == "EXEC") {
+            break;
+        }
+        rig.give_values(A, fence, &[Some(&value)]);
+        assert!(rig.machine.views()[0].held().1 < 20_000 + 5_000, "{:?}", rig.machine.views()[0].held());
+    }
+    assert_eq!(rig.got(replica), b"");
+    assert!(rig.noted("view-halted").unwrap().contains("limits.repair_window"));
+}
+
+#[test]
+fn what_is_noted_of_frames_that_leave_nothing_behind_counts_too() {
+    let (mut rig, _) = filter(RepairLimits { window_bytes_max: 20_000, ..RepairLimits::default() });
+    rig.up(frame("COPY x:a d0"));
+    rig.connect_values();
+    for n in 1..30 {
+        // Touches of a key whose value is unknown: of each there is nothing but that it was there.
+        let touches = vec![format!("SADD d{} m", n - 1); 50].join(" | ");
+        rig.up(frames(&format!("COPY x:a d{n} | {touches}")));
+        let fence = read(&rig);
+        if *rig.machine.views()[0].state() != State::Live {
+            break;
+        }
+        rig.give_values(A, fence, &[Some("v")]);
+    }
+    assert!(rig.noted("view-halted").is_some_and(|why| why.contains("limits.repair_window")));
+}
+
+#[test]
+fn names_of_keys_count_too() {
+    let (mut rig, _) = filter(RepairLimits { window_bytes_max: 20_000, ..RepairLimits::default() });
+    let name = "n".repeat(3_000);
+    let frames: Vec<u8> = (0..10).flat_map(|n| frame(&format!("COPY x:a {name}{n}"))).collect();
+    rig.up(frames);
+    assert!(rig.noted("view-halted").is_some_and(|why| why.contains("limits.repair_window")));
 }
