@@ -120,8 +120,8 @@ pub struct Machine {
     repair: Repair,
     ticked: u64,
     acked: u64,
-    /// The primary wants to hear of an acknowledgement that could not be given yet.
-    ack_owed: bool,
+    /// The primary wants to hear that this offset is acknowledged, which it could not be yet.
+    ack_owed: Option<u64>,
     stopping: bool,
 }
 
@@ -168,7 +168,7 @@ impl Machine {
             stats: Stats::default(),
             ticked: now.mono_ms,
             acked: now.mono_ms,
-            ack_owed: false,
+            ack_owed: None,
             stopping: false,
         }
     }

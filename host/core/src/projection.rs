@@ -131,13 +131,14 @@ impl Projection {
         unix_ms: u64,
         out: &mut Rope,
     ) -> Result<(), Fault> {
-        let mut turn = Turn { frames, pipeline, unix_ms, out };
+        let mut turn = Turn { frames, pipeline, unix_ms, upstream: frames.offset, out };
         let mut next = 0;
         while next < frames.frames.len() {
             let end = self.gather(frames, next);
             self.question(&mut turn)?;
             let mut key = 0;
             for frame in frames.frames.get(next..end).unwrap_or(&[]) {
+                turn.upstream = frames.offset + u64::from(frame.start);
                 if let Err(fault) = self.apply(&mut turn, frame, &mut key) {
                     self.emitter.flush(frames.bytes, turn.out);
                     return Err(fault);
@@ -317,6 +318,8 @@ struct Turn<'t, 'p> {
     frames: &'t Frames<'t>,
     pipeline: Option<&'t mut (dyn Pipeline + 'p)>,
     unix_ms: u64,
+    /// Where the frame under way begins in the upstream's history.
+    upstream: u64,
     out: &'t mut Rope,
 }
 

@@ -26,6 +26,8 @@ pub(super) struct Repair {
     pub(super) out: Outbox,
     /// The views that wait, and for which keys.
     orders: Vec<(usize, Vec<Wanted>)>,
+    /// Views that ask by themselves first: an order of theirs together was refused.
+    alone: Vec<usize>,
     /// Not before this time; milliseconds.
     not_before: u64,
     fetches: u64,
@@ -43,6 +45,7 @@ impl Repair {
             link: None,
             out: Outbox::default(),
             orders: Vec::new(),
+            alone: Vec::new(),
             not_before: 0,
             fetches: 0,
             ticked: now,
@@ -65,8 +68,14 @@ impl Machine {
         {
             return;
         }
-        let asked = self.views.iter_mut().enumerate().map(|(index, view)| (index, view.asks(now)));
-        self.repair.orders = asked.filter(|(_, wanted)| !wanted.is_empty()).collect();
+        while let (true, Some(index)) = (self.repair.orders.is_empty(), self.repair.alone.pop()) {
+            let wanted = self.views.get_mut(index).map(|view| view.asks(now)).unwrap_or_default();
+            self.repair.orders.extend(Some((index, wanted)).filter(|(_, wanted)| !wanted.is_empty()));
+        }
+        if self.repair.orders.is_empty() {
+            let asked = self.views.iter_mut().enumerate().map(|(index, view)| (index, view.asks(now)));
+            self.repair.orders = asked.filter(|(_, wanted)| !wanted.is_empty()).collect();
+        }
         if self.repair.orders.is_empty() {
             return;
         }
@@ -159,7 +168,8 @@ impl Machine {
                 self.view_halted(index, &fault);
             }
         }
-        if self.ack_owed && held_back_from(&self.views).is_none() {
+        let held = held_back_from(&self.views);
+        if self.ack_owed.is_some_and(|owed| held.is_none_or(|held| held >= owed)) {
             self.acknowledge();
         }
         self.order_values();
@@ -172,8 +182,13 @@ impl Machine {
         self.forget_orders();
     }
 
-    /// It never will: the views that wait cannot be kept right.
+    /// It never will: a view that waits for these values cannot be kept right. Where several do, each asks again by itself:
+    /// what is refused may be a key of one of them, or the size of all together.
     fn values_refused(&mut self, fault: &Fault) {
+        if self.repair.orders.len() > 1 {
+            self.repair.alone = self.repair.orders.iter().map(|(index, _)| *index).collect();
+            self.forget_orders();
+        }
         for (index, _) in core::mem::take(&mut self.repair.orders) {
             if let Some(view) = self.views.get_mut(index) {
                 view.halt(fault.clone());
@@ -184,6 +199,7 @@ impl Machine {
             self.close_values_link();
             self.values_lost("closed");
         }
+        self.order_values();
     }
 
     /// What has been asked for belongs to a stream that has been cut, or will not come.

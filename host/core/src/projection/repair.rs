@@ -28,6 +28,11 @@ impl Projection {
         self.emitter.taped() + self.taints.weight()
     }
 
+    /// Where in the upstream's history the first frame or transaction stands that is held back: what is before it is out.
+    pub fn held_from(&self) -> Option<u64> {
+        self.emitter.held_from()
+    }
+
     /// Keys whose values are to come.
     pub fn tainted(&self) -> usize {
         self.taints.len()
@@ -88,7 +93,7 @@ impl Projection {
             let what = format!("more than {most} keys (limits.repair_keys) wait for their values from the primary");
             return Err(Fault::new(Party::Operator, what));
         }
-        let unit = self.emitter.touch(turn.frames.bytes, turn.out);
+        let unit = self.emitter.touch(turn.frames.bytes, turn.out, turn.upstream);
         self.taints.add(db, key, name, unit);
         Ok(true)
     }
@@ -98,7 +103,7 @@ impl Projection {
         if self.taints.is_empty() || !self.taints.has(db, key) {
             return false;
         }
-        let unit = self.emitter.touch(turn.frames.bytes, turn.out);
+        let unit = self.emitter.touch(turn.frames.bytes, turn.out, turn.upstream);
         self.taints.touch(db, key, unit)
     }
 
@@ -124,7 +129,7 @@ impl Projection {
     /// The frame under way empties a database, or all, or exchanges two.
     pub(super) fn touch_database(&mut self, turn: &mut Turn<'_, '_>, db: Option<u32>) {
         if self.taints.any_in(db) {
-            let unit = self.emitter.touch(turn.frames.bytes, turn.out);
+            let unit = self.emitter.touch(turn.frames.bytes, turn.out, turn.upstream);
             self.taints.touch_all(db, unit);
         }
     }

@@ -20,6 +20,8 @@ const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
 struct Unit {
     start: usize,
     end: usize,
+    /// Where it begins in the upstream's history.
+    upstream: u64,
     /// What replicas have selected behind it.
     db: Option<u32>,
 }
@@ -81,9 +83,14 @@ impl Tape {
         self.base + self.units.len() as u64
     }
 
-    /// The bytes from `start` on are a unit.
-    pub(super) fn end_unit(&mut self, start: usize, db: Option<u32>) {
-        self.units.push_back(Unit { start, end: self.rope.len(), db });
+    /// Where the first unit begins in the upstream's history.
+    pub(super) fn upstream(&self) -> Option<u64> {
+        self.units.front().map(|unit| unit.upstream)
+    }
+
+    /// The bytes from `start` on are a unit, which begins at `upstream`.
+    pub(super) fn end_unit(&mut self, start: usize, upstream: u64, db: Option<u32>) {
+        self.units.push_back(Unit { start, end: self.rope.len(), upstream, db });
     }
 
     /// The bytes from `start` on are a transaction.
@@ -157,7 +164,7 @@ impl Tape {
 
     fn unit(&self, number: u64) -> Unit {
         let index = number.checked_sub(self.base).and_then(|index| usize::try_from(index).ok());
-        let end = Unit { start: self.rope.len(), end: self.rope.len(), db: None };
+        let end = Unit { start: self.rope.len(), end: self.rope.len(), upstream: 0, db: None };
         index.and_then(|index| self.units.get(index)).copied().unwrap_or(end)
     }
 

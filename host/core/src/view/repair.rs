@@ -55,7 +55,7 @@ impl View {
 
     /// The upstream's offset that everything in the backlog reaches, where the view holds more back.
     pub fn holds_back_from(&self) -> Option<u64> {
-        self.own.as_ref().filter(|own| self.state == State::Live && own.holds()).map(|own| own.settled)
+        self.own.as_ref().filter(|own| self.state == State::Live && own.holds()).map(Own::settled)
     }
 
     /// Keys whose values are to come, and the bytes held back for them.
@@ -102,6 +102,11 @@ impl Own {
     /// Whether the view's bytes are behind what it has been given.
     pub(super) fn holds(&self) -> bool {
         self.window.is_waiting() || self.projection.is_holding()
+    }
+
+    /// The upstream's offset that everything in the backlog reaches.
+    fn settled(&self) -> u64 {
+        self.projection.held_from().map_or(self.settled, |from| from.max(self.settled))
     }
 
     fn held_bytes(&self) -> usize {
@@ -153,6 +158,9 @@ impl Own {
         }
         backlog.append(&mut self.rope);
         restored?;
+        if self.projection.held_from().is_some() {
+            self.settle(Checkpoint { upstream: self.settled(), view: backlog.end() });
+        }
         self.go_on(pipeline, backlog)
     }
 

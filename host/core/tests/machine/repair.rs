@@ -142,3 +142,47 @@ fn names_of_keys_count_too() {
     rig.up(frames);
     assert!(rig.noted("view-halted").is_some_and(|why| why.contains("limits.repair_window")));
 }
+
+#[test]
+fn a_view_whose_value_is_refused_halts_alone() {
+    let limits = RepairLimits { value_bytes_max: 100, window_bytes_max: 1_000, ..RepairLimits::default() };
+    let (mut rig, replicas) = filters(&[limits, limits]);
+    rig.up(frame("COPY x:a d"));
+    rig.connect_values();
+    assert_eq!(rig.told_values().iter().filter(|command| *command == "DUMP d").count(), 2, "they share an order");
+    let fence = read(&rig);
+    rig.give_values(A, fence, &[Some("v"), Some(&"v".repeat(200))]);
+    assert!(rig.noted("view-halted").is_none(), "whose key it was is not known yet");
+    rig.wait(2_000);
+    rig.connect_values();
+    rig.give_values(A, fence, &[Some(&"v".repeat(200))]);
+    assert!(rig.noted("view-halted").unwrap().contains("limits.repair_value"));
+    rig.wait(2_000);
+    rig.connect_values();
+    rig.give_values(A, fence, &[Some("v")]);
+    assert_eq!(rig.noted("view-halted"), None);
+    let live = |rig: &Rig, view: usize| *rig.machine.views()[view].state() == State::Live;
+    assert_eq!([live(&rig, 0), live(&rig, 1)], [true, false]);
+    assert_eq!(rig.got(replicas[0]), [frame("SELECT 0"), restore("d", "v")].concat());
+}
+
+#[test]
+fn what_stands_before_a_window_is_acknowledged_while_another_is_open() {
+    let (mut rig, replica) = filter(RepairLimits::default());
+    rig.up(frame("SET a 1"));
+    let before = read(&rig);
+    rig.up(frames("COPY x:a d | REPLCONF GETACK *"));
+    assert_eq!(rig.told_up(), frame(&format!("REPLCONF ACK {before}")), "the value of `d` is not known");
+    rig.connect_values();
+    let fence = read(&rig);
+    // Another window opens before the answer to the first.
+    rig.up(frames("SET b 1 | MULTI | SET c 1 | COPY x:a e | EXEC | SET f 1"));
+    rig.give_values(A, fence, &[Some("v")]);
+    let second = fence + frame("SET b 1").len() as u64;
+    assert_eq!(rig.told_up(), frame(&format!("REPLCONF ACK {second}")), "the primary hears at once what it waits for");
+    assert!(rig.got(replica).ends_with(&frame("SET b 1")));
+    let end = read(&rig);
+    rig.give_values(A, end, &[Some("w")]);
+    rig.wait(1_000);
+    assert!(rig.told_up().ends_with(&frame(&format!("REPLCONF ACK {end}"))));
+}
