@@ -28,6 +28,11 @@ pub(super) struct Repair {
     orders: Vec<(usize, Vec<Wanted>)>,
     /// Views that ask by themselves first: an order of theirs together was refused.
     alone: Vec<usize>,
+    /// The view that asks first where not all can.
+    first: usize,
+    /// Keys of the next order at most, and the bytes that an order may bring.
+    keys_max: usize,
+    bytes_max: usize,
     /// Not before this time; milliseconds.
     not_before: u64,
     fetches: u64,
@@ -42,6 +47,9 @@ impl Repair {
         upstream.timeout_ms = upstream.timeout_ms.min(limits::FETCH_TIMEOUT_MS);
         Self {
             fetcher: Fetcher::new(upstream, value, order.max(value)),
+            first: 0,
+            keys_max: limits::FETCH_KEYS_FIRST,
+            bytes_max: order.max(value),
             link: None,
             out: Outbox::default(),
             orders: Vec::new(),
@@ -56,6 +64,21 @@ impl Repair {
     pub(super) fn fetches(&self) -> u64 {
         self.fetches
     }
+
+    /// How many keys are on their way.
+    fn ordered(&self) -> usize {
+        self.orders.iter().map(|(_, wanted)| wanted.len()).sum()
+    }
+
+    /// Values came: how many keys the next order may have.
+    fn learn(&mut self, fetched: &Fetched) {
+        let bytes: usize = fetched.values.iter().flatten().map(|value| value.payload.len()).sum();
+        let keys = fetched.values.len();
+        self.keys_max = match bytes > self.bytes_max / 4 {
+            true => (keys / 2).max(1),
+            false => self.keys_max.max(2 * keys).min(limits::FETCH_KEYS_MAX),
+        };
+    }
 }
 
 impl Machine {
@@ -69,21 +92,28 @@ impl Machine {
             return;
         }
         while let (true, Some(index)) = (self.repair.orders.is_empty(), self.repair.alone.pop()) {
-            let wanted = self.views.get_mut(index).map(|view| view.asks(now)).unwrap_or_default();
-            self.repair.orders.extend(Some((index, wanted)).filter(|(_, wanted)| !wanted.is_empty()));
+            self.ask_view(index);
         }
         if self.repair.orders.is_empty() {
-            let asked = self.views.iter_mut().enumerate().map(|(index, view)| (index, view.asks(now)));
-            self.repair.orders = asked.filter(|(_, wanted)| !wanted.is_empty()).collect();
+            let (first, views) = (self.repair.first, self.views.len());
+            (first..views).chain(0..first.min(views)).for_each(|index| self.ask_view(index));
         }
-        if self.repair.orders.is_empty() {
-            return;
-        }
+        let Some((last, _)) = self.repair.orders.last() else { return };
+        self.repair.first = last + 1;
         let wanted = self.repair.orders.iter().flat_map(|(_, wanted)| wanted.iter().cloned()).collect();
         let mut out = Vec::new();
         self.repair.fetcher.order(wanted, now, &mut out);
         self.repair.out.push_copy(&out);
         self.dial_for_values();
+    }
+
+    /// Adds to the next order what a view waits for.
+    fn ask_view(&mut self, index: usize) {
+        let room = self.repair.keys_max.saturating_sub(self.repair.ordered());
+        let wanted = self.views.get_mut(index).map(|view| view.asks(room, self.now.mono_ms)).unwrap_or_default();
+        if !wanted.is_empty() {
+            self.repair.orders.push((index, wanted));
+        }
     }
 
     /// Asks the shell for the connection, if it is needed and time for it.
@@ -138,6 +168,7 @@ impl Machine {
             Ok(None) => {}
             Ok(Some(Answer::Fetched(fetched))) => self.values_came(fetched),
             Ok(Some(Answer::NotNow(why))) => self.values_not_now(&why),
+            Ok(Some(Answer::TooMany(why))) => self.values_too_many(&why),
             Ok(Some(Answer::Refused(fault))) => self.values_refused(&fault),
             Err(fault) => {
                 self.close_values_link();
@@ -160,6 +191,7 @@ impl Machine {
                 .values_not_now(&format!("its values are of the history {id}, which is not the one that is followed"));
         }
         self.repair.fetches += 1;
+        self.repair.learn(&fetched);
         let mut values = fetched.values.into_iter();
         for (index, wanted) in core::mem::take(&mut self.repair.orders) {
             let mine: Vec<(Wanted, Option<Value>)> = wanted.into_iter().zip(values.by_ref()).collect();
@@ -183,7 +215,7 @@ impl Machine {
     }
 
     /// It never will: a view that waits for these values cannot be kept right. Where several do, each asks again by itself:
-    /// what is refused may be a key of one of them, or the size of all together.
+    /// what is refused is a key of one of them.
     fn values_refused(&mut self, fault: &Fault) {
         if self.repair.orders.len() > 1 {
             self.repair.alone = self.repair.orders.iter().map(|(index, _)| *index).collect();
@@ -195,11 +227,24 @@ impl Machine {
             }
             self.view_halted(index, fault);
         }
+        self.close_spent_link();
+        self.order_values();
+    }
+
+    /// The values are too many bytes together: the views ask for fewer keys at once.
+    fn values_too_many(&mut self, why: &str) {
+        self.repair.keys_max = (self.repair.ordered() / 2).max(1);
+        self.note(Level::Debug, "values-too-many", format!("values are asked for again in smaller orders: {why}"));
+        self.forget_orders();
+        self.close_spent_link();
+        self.order_values();
+    }
+
+    fn close_spent_link(&mut self) {
         if self.repair.fetcher.phase() == Phase::Spent {
             self.close_values_link();
             self.values_lost("closed");
         }
-        self.order_values();
     }
 
     /// What has been asked for belongs to a stream that has been cut, or will not come.
@@ -220,6 +265,8 @@ impl Machine {
         // While this program is stopped, the primary cannot answer.
         let passed = passed.min(limits::FETCH_TIMEOUT_MS);
         if self.repair.fetcher.is_overdue(now) {
+            // If that is because so much was asked for, less is answered sooner.
+            self.repair.keys_max = (self.repair.keys_max / 2).max(1);
             self.close_values_link();
             self.values_lost("no answer");
         }

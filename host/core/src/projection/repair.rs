@@ -43,10 +43,10 @@ impl Projection {
         self.emitter.in_transaction()
     }
 
-    /// The keys whose values have not been asked for. Their values must be true at a place that is not before the last frame
+    /// The keys whose values have not been asked for, at most so many. Their values must be true at a place that is not before the last frame
     /// that was projected, and be given by [`Projection::restore`] when all frames up to that place are.
-    pub fn ask(&mut self) -> Vec<Wanted> {
-        self.taints.ask()
+    pub fn ask(&mut self, most: usize) -> Vec<Wanted> {
+        self.taints.ask(most)
     }
 
     /// What was asked for will not come, or not from the history that this view follows: ask again.

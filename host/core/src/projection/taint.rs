@@ -108,16 +108,20 @@ impl Taints {
         Some(taint)
     }
 
-    /// The keys whose values are not on their way. From now on they are.
-    pub(super) fn ask(&mut self) -> Vec<Wanted> {
-        let mut wanted = Vec::new();
-        for (&db, keys) in &mut self.dbs {
-            for (key, taint) in keys.iter_mut().filter(|(_, taint)| !taint.asked) {
-                taint.asked = true;
-                wanted.push(Wanted { db, key: key.clone() });
-            }
+    /// The keys whose values are not on their way, at most so many: those that hold back the most. From now on they are.
+    pub(super) fn ask(&mut self, most: usize) -> Vec<Wanted> {
+        let all = self.dbs.iter_mut().flat_map(|(&db, keys)| keys.iter_mut().map(move |(key, taint)| (db, key, taint)));
+        let mut open: Vec<(u32, &Vec<u8>, &mut Taint)> = all.filter(|(.., taint)| !taint.asked).collect();
+        if open.len() > most {
+            open.select_nth_unstable_by_key(most, |(.., taint)| taint.first);
+            open.truncate(most);
+            open.sort_unstable_by(|one, other| (one.0, one.1).cmp(&(other.0, other.1)));
         }
-        wanted
+        let wanted = open.into_iter().map(|(db, key, taint)| {
+            taint.asked = true;
+            Wanted { db, key: key.clone() }
+        });
+        wanted.collect()
     }
 
     /// No value is on its way any more.

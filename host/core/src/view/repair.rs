@@ -26,12 +26,12 @@ impl View {
         })
     }
 
-    /// The keys whose values the view now waits for; none if it waits already, or needs none.
-    pub fn asks(&mut self, now: u64) -> Vec<Wanted> {
+    /// The keys whose values the view now waits for, at most so many of those that it needs; none if it waits already.
+    pub fn asks(&mut self, most: usize, now: u64) -> Vec<Wanted> {
         match (self.own.as_mut(), &self.state) {
-            (Some(own), State::Live) if !own.window.is_waiting() && own.projection.tainted() > 0 => {
+            (Some(own), State::Live) if most > 0 && !own.window.is_waiting() && own.projection.tainted() > 0 => {
                 own.window.asks(now);
-                own.projection.ask()
+                own.projection.ask(most)
             }
             _ => Vec::new(),
         }

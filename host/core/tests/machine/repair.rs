@@ -186,3 +186,57 @@ fn what_stands_before_a_window_is_acknowledged_while_another_is_open() {
     rig.wait(1_000);
     assert!(rig.told_up().ends_with(&frame(&format!("REPLCONF ACK {end}"))));
 }
+
+fn dumps(commands: &[String]) -> usize {
+    commands.iter().filter(|command| command.starts_with("DUMP")).count()
+}
+
+#[test]
+fn orders_grow_as_values_turn_out_to_be_small() {
+    let (mut rig, replica) = filter(RepairLimits { window_bytes_max: 200_000, ..RepairLimits::default() });
+    rig.up(frame("SET a 1"));
+    rig.got(replica);
+    let many: Vec<String> = (0..100).map(|n| format!("COPY x:a d{n}")).collect();
+    rig.up(frames(&many.join(" | ")));
+    let fence = read(&rig);
+    rig.connect_values();
+    let mut orders = Vec::new();
+    loop {
+        let asked = dumps(&rig.told_values());
+        if asked == 0 {
+            break;
+        }
+        orders.push(asked);
+        rig.give_values(A, fence, &vec![Some("v"); asked]);
+    }
+    assert_eq!(orders, [16, 32, 52]);
+    let wanted: Vec<u8> = (0..100).flat_map(|n| restore(&format!("d{n}"), "v")).collect();
+    assert_eq!(rig.got(replica), wanted, "the oldest first");
+}
+
+#[test]
+fn values_that_are_too_many_bytes_together_come_in_smaller_orders() {
+    let limits = RepairLimits { value_bytes_max: 1_000, window_bytes_max: 3_000, ..RepairLimits::default() };
+    let (mut rig, replica) = filter(limits);
+    let many: Vec<String> = (0..8).map(|n| format!("COPY x:a d{n}")).collect();
+    rig.up(frames(&many.join(" | ")));
+    let fence = read(&rig);
+    let value = "v".repeat(800);
+    let mut orders = Vec::new();
+    for _ in 0..20 {
+        if rig.wants_values {
+            rig.connect_values();
+        }
+        let asked = dumps(&rig.told_values());
+        if asked > 0 {
+            orders.push(asked);
+            rig.give_values(A, fence, &vec![Some(value.as_str()); asked]);
+        } else {
+            rig.wait(1_000);
+        }
+    }
+    assert_eq!(orders, [8, 4, 2, 1, 1, 1, 1, 1, 1]);
+    assert_eq!(*rig.machine.views()[0].state(), State::Live);
+    let got = rig.got(replica);
+    assert_eq!(got.windows(7).filter(|part| part == b"RESTORE").count(), 8);
+}

@@ -45,7 +45,7 @@ impl Teller {
     /// What the view asks for, as `db:key`.
     pub(crate) fn asks(&mut self) -> Vec<(u32, String)> {
         let name = |wanted: Wanted| (wanted.db, String::from_utf8(wanted.key).unwrap());
-        self.projection.ask().into_iter().map(name).collect()
+        self.projection.ask(usize::MAX).into_iter().map(name).collect()
     }
 
     /// The primary's values, true behind all that was heard: what goes out.
