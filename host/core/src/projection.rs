@@ -75,6 +75,8 @@ pub struct Projection {
     db: u32,
     emitter: Emitter,
     taints: Taints,
+    /// The databases that changed places in the transaction under way.
+    swapped: Vec<(u32, u32)>,
     counts: Counts,
     batch: KeyBatch,
     answers: Answers,
@@ -103,6 +105,7 @@ impl Projection {
             db,
             emitter: Emitter::default(),
             taints: Taints::default(),
+            swapped: Vec::new(),
             counts: Counts::default(),
             batch: KeyBatch::default(),
             answers: Answers::default(),
@@ -121,6 +124,9 @@ impl Projection {
     pub fn abandon_transaction(&mut self, db: u32) {
         self.emitter.abandon();
         self.db = db;
+        while let Some((one, other)) = self.swapped.pop() {
+            self.taints.swap(one, other);
+        }
     }
 
     /// Projects `frames` and appends what the view has of them to `out`. What was appended before an error is sound.

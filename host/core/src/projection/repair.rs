@@ -137,8 +137,12 @@ impl Projection {
     pub(super) fn swap_databases(&mut self, turn: &mut Turn<'_, '_>, one: u32, other: u32) {
         self.touch_database(turn, Some(one));
         self.touch_database(turn, Some(other));
-        if one != other {
-            self.taints.swap(one, other);
+        if one == other || self.taints.is_empty() {
+            return;
+        }
+        self.taints.swap(one, other);
+        if self.emitter.in_transaction() {
+            self.swapped.push((one, other));
         }
     }
 }
