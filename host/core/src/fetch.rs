@@ -78,6 +78,8 @@ pub enum Answer {
     /// Not now, in words: the primary is a replica itself at the moment, loads, is busy with a script, has no memory. To be
     /// asked again later.
     NotNow(String),
+    /// The values are more bytes together than one order may bring: to be asked for in smaller ones, on another link.
+    TooMany(String),
     /// It will not be answered, however often it is asked: the user's permissions, a command that the primary does not have,
     /// too large a value. Where the phase is [`Phase::Spent`] now, the link has to be closed.
     Refused(Fault),
@@ -293,22 +295,18 @@ impl Fetcher {
             Outcome::Trouble(trouble) => {
                 trouble.answer(&wanted, self.settings.username.as_deref().unwrap_or("default"))
             }
+            Outcome::TooLarge { bytes, .. } if bytes <= self.value_bytes_max as u64 && wanted.len() > 1 => {
+                let (keys, most) = (wanted.len(), self.order_bytes_max);
+                Answer::TooMany(format!("{keys} keys together hold more than {most} bytes"))
+            }
             Outcome::TooLarge { key, bytes } => Answer::Refused(self.too_large(wanted.get(key), bytes)),
         })
     }
 
     fn too_large(&self, wanted: Option<&Wanted>, bytes: u64) -> Fault {
         let name = wanted.map_or_else(|| "a key".into(), trouble::key_name);
-        let value_bytes_max = self.value_bytes_max;
-        let what = if bytes > value_bytes_max as u64 {
-            format!("{name} holds {bytes} bytes, above limits.repair_value ({value_bytes_max} bytes)")
-        } else {
-            format!(
-                "the keys to be fetched together hold more than {} bytes; {name} alone holds {bytes}",
-                self.order_bytes_max
-            )
-        };
-        Fault::new(Party::Operator, what)
+        let most = self.value_bytes_max.min(self.order_bytes_max);
+        Fault::new(Party::Operator, format!("{name} holds {bytes} bytes, above limits.repair_value ({most} bytes)"))
     }
 }
 

@@ -30,6 +30,11 @@ pub const REPAIR_VALUE_BYTES_MAX: usize = 64 * MIB;
 /// Silence after which the connection for single values counts as dead while it is asked, if `upstream.timeout` is not shorter.
 /// Milliseconds.
 pub const FETCH_TIMEOUT_MS: u64 = 5_000;
+/// Keys of the first order for values. The primary makes the whole answer before we read a byte of it, so the orders grow only
+/// as the values turn out to be small.
+pub const FETCH_KEYS_FIRST: usize = 16;
+/// Keys of one order at most: so long nobody else is served by the primary.
+pub const FETCH_KEYS_MAX: usize = 1_000;
 /// Default of `upstream.timeout`: silence after which a link counts as dead, as `repl-timeout`. Milliseconds.
 pub const LINK_TIMEOUT_MS: u64 = 60_000;
 /// The whole handshake of a replica, from accept to PSYNC. Milliseconds.

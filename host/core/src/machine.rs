@@ -125,8 +125,8 @@ pub struct Machine {
     repair: Repair,
     ticked: u64,
     acked: u64,
-    /// The primary wants to hear of an acknowledgement that could not be given yet.
-    ack_owed: bool,
+    /// The primary wants to hear that this offset is acknowledged, which it could not be yet.
+    ack_owed: Option<u64>,
     stopping: bool,
 }
 
@@ -148,7 +148,7 @@ impl Machine {
             .collect();
         Self {
             upstream: Upstream::new(settings.upstream.clone()),
-            repair: Repair::new(&settings),
+            repair: Repair::new(&settings, now.mono_ms),
             run_id: ReplId::from_entropy(entropy()),
             quiet_since: views.iter().map(|_| (0, now.mono_ms)).collect(),
             settings,
@@ -175,7 +175,7 @@ impl Machine {
             stats: Stats::default(),
             ticked: now.mono_ms,
             acked: now.mono_ms,
-            ack_owed: false,
+            ack_owed: None,
             stopping: false,
         }
     }

@@ -80,6 +80,8 @@ pub struct Projection {
     db: u32,
     emitter: Emitter,
     taints: Taints,
+    /// The databases that changed places in the transaction under way.
+    swapped: Vec<(u32, u32)>,
     counts: Counts,
     batch: KeyBatch,
     answers: Answers,
@@ -108,6 +110,7 @@ impl Projection {
             db,
             emitter: Emitter::default(),
             taints: Taints::default(),
+            swapped: Vec::new(),
             counts: Counts::default(),
             batch: KeyBatch::default(),
             answers: Answers::default(),
@@ -126,6 +129,9 @@ impl Projection {
     pub fn abandon_transaction(&mut self, db: u32) {
         self.emitter.abandon();
         self.db = db;
+        while let Some((one, other)) = self.swapped.pop() {
+            self.taints.swap(one, other);
+        }
     }
 
     /// Projects `frames` and appends what the view has of them to `out`. What was appended before an error is sound.
@@ -136,13 +142,14 @@ impl Projection {
         unix_ms: u64,
         out: &mut Rope,
     ) -> Result<(), Fault> {
-        let mut turn = Turn { frames, pipeline, unix_ms, out };
+        let mut turn = Turn { frames, pipeline, unix_ms, upstream: frames.offset, out };
         let mut next = 0;
         while next < frames.frames.len() {
             let end = self.gather(frames, next);
             self.question(&mut turn)?;
             let mut key = 0;
             for frame in frames.frames.get(next..end).unwrap_or(&[]) {
+                turn.upstream = frames.offset + u64::from(frame.start);
                 if let Err(fault) = self.apply(&mut turn, frame, &mut key) {
                     self.emitter.flush(frames.bytes, turn.out);
                     return Err(fault);
@@ -322,6 +329,8 @@ struct Turn<'t, 'p> {
     frames: &'t Frames<'t>,
     pipeline: Option<&'t mut (dyn Pipeline + 'p)>,
     unix_ms: u64,
+    /// Where the frame under way begins in the upstream's history.
+    upstream: u64,
     out: &'t mut Rope,
 }
 

@@ -16,7 +16,7 @@ impl Drive for Machine {
         match input {
             Input::Connected(FETCH_PORT, link) => self.values_connected(link),
             Input::Connected(_, link) => self.connected(link),
-            Input::DialFailed(FETCH_PORT, why) => self.values_lost(&why),
+            Input::DialFailed(FETCH_PORT, why) => self.values_dial_failed(&why),
             Input::DialFailed(_, why) => self.dial_failed(&why),
             Input::Accepted { link, view, peer, .. } => self.accepted(link, view, peer),
             Input::Bytes(link, bytes) if self.up_link == Some(link) => {

@@ -346,7 +346,7 @@ impl Machine {
                     }
                     let place = &mut (follow.applied, follow.applied_db, follow.db, follow.in_transaction);
                     let held = held_back_from(&self.views);
-                    self.ack_owed |= serve_frames(&self.table, &frames, place, held, out);
+                    self.ack_owed = serve_frames(&self.table, &frames, place, held, out).or(self.ack_owed);
                     (follow.applied, follow.applied_db, follow.db, follow.in_transaction) = *place;
                 }
                 Ok(Some(Scanned::Oversized { offset, bytes })) => {
@@ -424,11 +424,9 @@ impl Machine {
         let mut out = Vec::new();
         match (self.upstream.phase(), &self.follow) {
             (Phase::Streaming, Some(follow)) => {
-                self.ack_owed = false;
-                write_ack(
-                    &mut out,
-                    held_back_from(&self.views).map_or(follow.applied, |held| held.min(follow.applied)),
-                );
+                let held = held_back_from(&self.views);
+                self.ack_owed.take_if(|owed| held.is_none_or(|held| held >= *owed));
+                write_ack(&mut out, held.map_or(follow.applied, |held| held.min(follow.applied)));
             }
             // A replica that loads says so with newlines.
             (Phase::Copying(_) | Phase::Verifying, _) => out.push(b'\n'),
@@ -453,16 +451,16 @@ pub(super) fn held_back_from(views: &[crate::view::View]) -> Option<u64> {
     views.iter().filter_map(crate::view::View::holds_back_from).min()
 }
 
-/// Follows SELECT, MULTI and EXEC, and answers GETACK. `true` if the answer is less than what the primary waits for, because a
-/// view holds back what is behind `held`.
+/// Follows SELECT, MULTI and EXEC, and answers GETACK. An offset comes back if the primary waits for it and was answered less,
+/// because a view holds back what is behind `held`.
 fn serve_frames(
     table: &crate::command::Table,
     frames: &Frames<'_>,
     (applied, applied_db, db, in_transaction): &mut (u64, u32, u32, bool),
     held: Option<u64>,
     out: &mut Vec<u8>,
-) -> bool {
-    let mut owed = false;
+) -> Option<u64> {
+    let mut owed = None;
     for frame in frames.frames {
         let Some(Class::Service(service)) = frame.command.map(|id| table.row(id).class) else { continue };
         let start = frames.offset + u64::from(frame.start);
@@ -477,7 +475,9 @@ fn serve_frames(
             // A replica answers with what it had applied before the question itself.
             Service::GetAck => {
                 let read = if *in_transaction { *applied } else { start };
-                owed |= held.is_some_and(|held| held < read);
+                if held.is_some_and(|held| held < read) {
+                    owed = Some(read);
+                }
                 write_ack(out, held.map_or(read, |held| held.min(read)));
             }
             _ => {}

@@ -26,6 +26,13 @@ pub(super) struct Repair {
     pub(super) out: Outbox,
     /// The views that wait, and for which keys.
     orders: Vec<(usize, Vec<Wanted>)>,
+    /// Views that ask by themselves first: an order of theirs together was refused.
+    alone: Vec<usize>,
+    /// The view that asks first where not all can.
+    first: usize,
+    /// Keys of the next order at most, and the bytes that an order may bring.
+    keys_max: usize,
+    bytes_max: usize,
     /// Not before this time; milliseconds.
     not_before: u64,
     fetches: u64,
@@ -33,25 +40,44 @@ pub(super) struct Repair {
 }
 
 impl Repair {
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(super) fn new(settings: &Settings, now: u64) -> Self {
         let value = settings.views.iter().map(|view| view.repair.value_bytes_max).max().unwrap_or(0);
         let order = settings.views.iter().map(|view| view.repair.window_bytes_max).max().unwrap_or(0);
         let mut upstream = settings.upstream.clone();
         upstream.timeout_ms = upstream.timeout_ms.min(limits::FETCH_TIMEOUT_MS);
         Self {
             fetcher: Fetcher::new(upstream, value, order.max(value)),
+            first: 0,
+            keys_max: limits::FETCH_KEYS_FIRST,
+            bytes_max: order.max(value),
             link: None,
             out: Outbox::default(),
             orders: Vec::new(),
+            alone: Vec::new(),
             not_before: 0,
             fetches: 0,
-            ticked: 0,
+            ticked: now,
         }
     }
 
     /// Values that were fetched, in how many turns.
     pub(super) fn fetches(&self) -> u64 {
         self.fetches
+    }
+
+    /// How many keys are on their way.
+    fn ordered(&self) -> usize {
+        self.orders.iter().map(|(_, wanted)| wanted.len()).sum()
+    }
+
+    /// Values came: how many keys the next order may have.
+    fn learn(&mut self, fetched: &Fetched) {
+        let bytes: usize = fetched.values.iter().flatten().map(|value| value.payload.len()).sum();
+        let keys = fetched.values.len();
+        self.keys_max = match bytes > self.bytes_max / 4 {
+            true => (keys / 2).max(1),
+            false => self.keys_max.max(2 * keys).min(limits::FETCH_KEYS_MAX),
+        };
     }
 }
 
@@ -65,16 +91,29 @@ impl Machine {
         {
             return;
         }
-        let asked = self.views.iter_mut().enumerate().map(|(index, view)| (index, view.asks(now)));
-        self.repair.orders = asked.filter(|(_, wanted)| !wanted.is_empty()).collect();
-        if self.repair.orders.is_empty() {
-            return;
+        while let (true, Some(index)) = (self.repair.orders.is_empty(), self.repair.alone.pop()) {
+            self.ask_view(index);
         }
+        if self.repair.orders.is_empty() {
+            let (first, views) = (self.repair.first, self.views.len());
+            (first..views).chain(0..first.min(views)).for_each(|index| self.ask_view(index));
+        }
+        let Some((last, _)) = self.repair.orders.last() else { return };
+        self.repair.first = last + 1;
         let wanted = self.repair.orders.iter().flat_map(|(_, wanted)| wanted.iter().cloned()).collect();
         let mut out = Vec::new();
         self.repair.fetcher.order(wanted, now, &mut out);
         self.repair.out.push_copy(&out);
         self.dial_for_values();
+    }
+
+    /// Adds to the next order what a view waits for.
+    fn ask_view(&mut self, index: usize) {
+        let room = self.repair.keys_max.saturating_sub(self.repair.ordered());
+        let wanted = self.views.get_mut(index).map(|view| view.asks(room, self.now.mono_ms)).unwrap_or_default();
+        if !wanted.is_empty() {
+            self.repair.orders.push((index, wanted));
+        }
     }
 
     /// Asks the shell for the connection, if it is needed and time for it.
@@ -102,6 +141,13 @@ impl Machine {
         self.repair.out.push_copy(&out);
     }
 
+    /// An attempt has failed; if it had been given up before, another is under way or has come through.
+    pub(super) fn values_dial_failed(&mut self, why: &str) {
+        if self.repair.fetcher.phase() == Phase::Dialing {
+            self.values_lost(why);
+        }
+    }
+
     /// The connection is gone, or could not be made. What was asked is asked again on the next one.
     pub(super) fn values_lost(&mut self, why: &str) {
         self.repair.link = None;
@@ -122,6 +168,7 @@ impl Machine {
             Ok(None) => {}
             Ok(Some(Answer::Fetched(fetched))) => self.values_came(fetched),
             Ok(Some(Answer::NotNow(why))) => self.values_not_now(&why),
+            Ok(Some(Answer::TooMany(why))) => self.values_too_many(&why),
             Ok(Some(Answer::Refused(fault))) => self.values_refused(&fault),
             Err(fault) => {
                 self.close_values_link();
@@ -144,6 +191,7 @@ impl Machine {
                 .values_not_now(&format!("its values are of the history {id}, which is not the one that is followed"));
         }
         self.repair.fetches += 1;
+        self.repair.learn(&fetched);
         let mut values = fetched.values.into_iter();
         for (index, wanted) in core::mem::take(&mut self.repair.orders) {
             let mine: Vec<(Wanted, Option<Value>)> = wanted.into_iter().zip(values.by_ref()).collect();
@@ -152,7 +200,8 @@ impl Machine {
                 self.view_halted(index, &fault);
             }
         }
-        if self.ack_owed && held_back_from(&self.views).is_none() {
+        let held = held_back_from(&self.views);
+        if self.ack_owed.is_some_and(|owed| held.is_none_or(|held| held >= owed)) {
             self.acknowledge();
         }
         self.order_values();
@@ -165,14 +214,33 @@ impl Machine {
         self.forget_orders();
     }
 
-    /// It never will: the views that wait cannot be kept right.
+    /// It never will: a view that waits for these values cannot be kept right. Where several do, each asks again by itself:
+    /// what is refused is a key of one of them.
     fn values_refused(&mut self, fault: &Fault) {
+        if self.repair.orders.len() > 1 {
+            self.repair.alone = self.repair.orders.iter().map(|(index, _)| *index).collect();
+            self.forget_orders();
+        }
         for (index, _) in core::mem::take(&mut self.repair.orders) {
             if let Some(view) = self.views.get_mut(index) {
                 view.halt(fault.clone());
             }
             self.view_halted(index, fault);
         }
+        self.close_spent_link();
+        self.order_values();
+    }
+
+    /// The values are too many bytes together: the views ask for fewer keys at once.
+    fn values_too_many(&mut self, why: &str) {
+        self.repair.keys_max = (self.repair.ordered() / 2).max(1);
+        self.note(Level::Debug, "values-too-many", format!("values are asked for again in smaller orders: {why}"));
+        self.forget_orders();
+        self.close_spent_link();
+        self.order_values();
+    }
+
+    fn close_spent_link(&mut self) {
         if self.repair.fetcher.phase() == Phase::Spent {
             self.close_values_link();
             self.values_lost("closed");
@@ -194,7 +262,11 @@ impl Machine {
     pub(super) fn tick_values(&mut self) {
         let now = self.now.mono_ms;
         let passed = now.saturating_sub(core::mem::replace(&mut self.repair.ticked, now));
+        // While this program is stopped, the primary cannot answer.
+        let passed = passed.min(limits::FETCH_TIMEOUT_MS);
         if self.repair.fetcher.is_overdue(now) {
+            // If that is because so much was asked for, less is answered sooner.
+            self.repair.keys_max = (self.repair.keys_max / 2).max(1);
             self.close_values_link();
             self.values_lost("no answer");
         }

@@ -14,6 +14,8 @@ struct Transaction {
     held: Rope,
     /// What replicas had selected before it.
     db_before: Option<u32>,
+    /// Where it begins in the upstream's history.
+    upstream: u64,
 }
 
 /// The writing half of a projection.
@@ -24,8 +26,9 @@ pub(super) struct Emitter {
     transaction: Option<Transaction>,
     /// There while a value is to come.
     tape: Option<Tape>,
-    /// The frame or transaction under way touches a key whose value is to come; where its bytes begin on the tape.
-    unit: Option<usize>,
+    /// The frame or transaction under way touches a key whose value is to come; where its bytes begin on the tape, and where
+    /// it begins in the upstream's history.
+    unit: Option<(usize, u64)>,
     /// Bytes of the current buffer that pass as they are and have not been written yet.
     run: (usize, usize),
 }
@@ -43,14 +46,21 @@ impl Emitter {
 
     /// Bytes held back for values that are to come.
     pub(super) fn taped(&self) -> usize {
-        self.tape.as_ref().map_or(0, Tape::len)
+        self.tape.as_ref().map_or(0, Tape::weight)
     }
 
-    /// The frame under way touches a key whose value is to come, before anything of it is put out: the number of its unit.
-    pub(super) fn touch(&mut self, bytes: &Bytes, out: &mut Rope) -> u64 {
+    /// Where in the upstream's history the first frame or transaction stands that is held back for a value.
+    pub(super) fn held_from(&self) -> Option<u64> {
+        self.tape.as_ref().and_then(Tape::upstream).or(self.unit.map(|(_, upstream)| upstream))
+    }
+
+    /// The frame under way, which begins at `upstream`, touches a key whose value is to come, before anything of it is put
+    /// out: the number of its unit.
+    pub(super) fn touch(&mut self, bytes: &Bytes, out: &mut Rope, upstream: u64) -> u64 {
         self.flush(bytes, out);
+        let upstream = self.transaction.as_ref().map_or(upstream, |transaction| transaction.upstream);
         let tape = self.tape.get_or_insert_default();
-        self.unit.get_or_insert(tape.len());
+        self.unit.get_or_insert((tape.len(), upstream));
         tape.next_unit()
     }
 
@@ -64,8 +74,8 @@ impl Emitter {
     }
 
     fn end_unit(&mut self) {
-        if let (Some(tape), Some(start)) = (&mut self.tape, self.unit.take()) {
-            tape.end_unit(start, self.db);
+        if let (Some(tape), Some((start, upstream))) = (&mut self.tape, self.unit.take()) {
+            tape.end_unit(start, upstream, self.db);
         }
     }
 
@@ -139,13 +149,13 @@ impl Emitter {
         self.sink(out).write(frame);
     }
 
-    /// A transaction begins. `false` if one has begun already.
-    pub(super) fn multi(&mut self, bytes: &Bytes, out: &mut Rope) -> bool {
+    /// A transaction begins, at `upstream`. `false` if one has begun already.
+    pub(super) fn multi(&mut self, bytes: &Bytes, out: &mut Rope, upstream: u64) -> bool {
         self.flush(bytes, out);
         if self.transaction.is_some() {
             return false;
         }
-        self.transaction = Some(Transaction { held: Rope::default(), db_before: self.db });
+        self.transaction = Some(Transaction { held: Rope::default(), db_before: self.db, upstream });
         true
     }
 

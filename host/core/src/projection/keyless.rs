@@ -28,7 +28,7 @@ impl Projection {
                 Some(db) => self.db = db,
                 None => return Err(Fault::new(Party::Upstream, "SELECT of something that is no database")),
             },
-            Service::Multi if !self.emitter.multi(bytes, turn.out) => {
+            Service::Multi if !self.emitter.multi(bytes, turn.out, turn.upstream) => {
                 return Err(Fault::new(Party::Upstream, "MULTI inside a transaction"));
             }
             Service::Exec if !self.emitter.exec(bytes, turn.out) => {
@@ -37,6 +37,7 @@ impl Projection {
             Service::Ping if !self.emitter.in_transaction() && !self.emitter.is_taping() => {
                 self.emitter.keep_anywhere(bytes, turn.out, frame)
             }
+            Service::Exec => self.swapped.clear(),
             _ => {}
         }
         Ok(())

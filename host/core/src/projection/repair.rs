@@ -23,9 +23,14 @@ impl Projection {
         self.emitter.is_taping()
     }
 
-    /// Bytes of output that are held back for values that are to come.
+    /// Bytes that are held back for values that are to come, with all that is noted of them.
     pub fn held_bytes(&self) -> usize {
-        self.emitter.taped()
+        self.emitter.taped() + self.taints.weight()
+    }
+
+    /// Where in the upstream's history the first frame or transaction stands that is held back: what is before it is out.
+    pub fn held_from(&self) -> Option<u64> {
+        self.emitter.held_from()
     }
 
     /// Keys whose values are to come.
@@ -38,10 +43,10 @@ impl Projection {
         self.emitter.in_transaction()
     }
 
-    /// The keys whose values have not been asked for. Their values must be true at a place that is not before the last frame
+    /// The keys whose values have not been asked for, at most so many. Their values must be true at a place that is not before the last frame
     /// that was projected, and be given by [`Projection::restore`] when all frames up to that place are.
-    pub fn ask(&mut self) -> Vec<Wanted> {
-        self.taints.ask()
+    pub fn ask(&mut self, most: usize) -> Vec<Wanted> {
+        self.taints.ask(most)
     }
 
     /// What was asked for will not come, or not from the history that this view follows: ask again.
@@ -88,7 +93,7 @@ impl Projection {
             let what = format!("more than {most} keys (limits.repair_keys) wait for their values from the primary");
             return Err(Fault::new(Party::Operator, what));
         }
-        let unit = self.emitter.touch(turn.frames.bytes, turn.out);
+        let unit = self.emitter.touch(turn.frames.bytes, turn.out, turn.upstream);
         self.taints.add(db, key, name, unit);
         Ok(true)
     }
@@ -98,7 +103,7 @@ impl Projection {
         if self.taints.is_empty() || !self.taints.has(db, key) {
             return false;
         }
-        let unit = self.emitter.touch(turn.frames.bytes, turn.out);
+        let unit = self.emitter.touch(turn.frames.bytes, turn.out, turn.upstream);
         self.taints.touch(db, key, unit)
     }
 
@@ -124,7 +129,7 @@ impl Projection {
     /// The frame under way empties a database, or all, or exchanges two.
     pub(super) fn touch_database(&mut self, turn: &mut Turn<'_, '_>, db: Option<u32>) {
         if self.taints.any_in(db) {
-            let unit = self.emitter.touch(turn.frames.bytes, turn.out);
+            let unit = self.emitter.touch(turn.frames.bytes, turn.out, turn.upstream);
             self.taints.touch_all(db, unit);
         }
     }
@@ -132,8 +137,12 @@ impl Projection {
     pub(super) fn swap_databases(&mut self, turn: &mut Turn<'_, '_>, one: u32, other: u32) {
         self.touch_database(turn, Some(one));
         self.touch_database(turn, Some(other));
-        if one != other {
-            self.taints.swap(one, other);
+        if one == other || self.taints.is_empty() {
+            return;
+        }
+        self.taints.swap(one, other);
+        if self.emitter.in_transaction() {
+            self.swapped.push((one, other));
         }
     }
 }

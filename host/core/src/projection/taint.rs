@@ -23,11 +23,25 @@ pub(super) struct Taint {
 pub(super) struct Taints {
     dbs: BTreeMap<u32, BTreeMap<Vec<u8>, Taint>>,
     len: usize,
+    /// Bytes of all their names.
+    names: usize,
+}
+
+impl Taint {
+    /// Bytes of the names of one that the primary calls `key`.
+    fn names(&self, key: &[u8]) -> usize {
+        key.len() + self.name.len()
+    }
 }
 
 impl Taints {
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    /// The memory that they take.
+    pub(super) fn weight(&self) -> usize {
+        self.names + self.len * size_of::<(Vec<u8>, Taint)>()
     }
 
     #[inline]
@@ -66,6 +80,7 @@ impl Taints {
             return;
         }
         let taint = Taint { name: name.to_vec(), first: unit, last: unit, asked: false };
+        self.names += taint.names(key);
         self.dbs.entry(db).or_default().insert(key.to_vec(), taint);
         self.len += 1;
     }
@@ -84,24 +99,29 @@ impl Taints {
         if !keys.get(&wanted.key)?.asked {
             return None;
         }
-        let taint = keys.remove(&wanted.key);
+        let taint = keys.remove(&wanted.key)?;
         if keys.is_empty() {
             self.dbs.remove(&wanted.db);
         }
-        self.len -= usize::from(taint.is_some());
-        taint
+        self.len -= 1;
+        self.names -= taint.names(&wanted.key);
+        Some(taint)
     }
 
-    /// The keys whose values are not on their way. From now on they are.
-    pub(super) fn ask(&mut self) -> Vec<Wanted> {
-        let mut wanted = Vec::new();
-        for (&db, keys) in &mut self.dbs {
-            for (key, taint) in keys.iter_mut().filter(|(_, taint)| !taint.asked) {
-                taint.asked = true;
-                wanted.push(Wanted { db, key: key.clone() });
-            }
+    /// The keys whose values are not on their way, at most so many: those that hold back the most. From now on they are.
+    pub(super) fn ask(&mut self, most: usize) -> Vec<Wanted> {
+        let all = self.dbs.iter_mut().flat_map(|(&db, keys)| keys.iter_mut().map(move |(key, taint)| (db, key, taint)));
+        let mut open: Vec<(u32, &Vec<u8>, &mut Taint)> = all.filter(|(.., taint)| !taint.asked).collect();
+        if open.len() > most {
+            open.select_nth_unstable_by_key(most, |(.., taint)| taint.first);
+            open.truncate(most);
+            open.sort_unstable_by(|one, other| (one.0, one.1).cmp(&(other.0, other.1)));
         }
-        wanted
+        let wanted = open.into_iter().map(|(db, key, taint)| {
+            taint.asked = true;
+            Wanted { db, key: key.clone() }
+        });
+        wanted.collect()
     }
 
     /// No value is on its way any more.

@@ -20,6 +20,8 @@ const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
 struct Unit {
     start: usize,
     end: usize,
+    /// Where it begins in the upstream's history.
+    upstream: u64,
     /// What replicas have selected behind it.
     db: Option<u32>,
 }
@@ -32,6 +34,12 @@ pub(super) struct Restored {
     pub(super) db: u32,
     /// The command that gives it, in pieces.
     pub(super) command: Vec<Bytes>,
+}
+
+impl Restored {
+    fn weight(&self) -> usize {
+        self.command.iter().map(Bytes::len).sum()
+    }
 }
 
 /// Spans that overlap: units `first..=last`, and the keys that `last` restores.
@@ -51,11 +59,19 @@ pub(super) struct Tape {
     /// The number of the first of `units`.
     base: u64,
     restored: Vec<Restored>,
+    /// Bytes of the commands in `restored`.
+    restored_bytes: usize,
 }
 
 impl Tape {
     pub(super) fn len(&self) -> usize {
         self.rope.len()
+    }
+
+    /// The memory that it takes: with what is noted of it, since units may be empty, and with the values that wait for others.
+    pub(super) fn weight(&self) -> usize {
+        let notes = self.units.len() * size_of::<Unit>() + self.transactions.len() * size_of::<(usize, usize)>();
+        self.rope.len() + notes + self.restored_bytes + self.restored.len() * size_of::<Restored>()
     }
 
     pub(super) fn rope(&mut self) -> &mut Rope {
@@ -67,9 +83,14 @@ impl Tape {
         self.base + self.units.len() as u64
     }
 
-    /// The bytes from `start` on are a unit.
-    pub(super) fn end_unit(&mut self, start: usize, db: Option<u32>) {
-        self.units.push_back(Unit { start, end: self.rope.len(), db });
+    /// Where the first unit begins in the upstream's history.
+    pub(super) fn upstream(&self) -> Option<u64> {
+        self.units.front().map(|unit| unit.upstream)
+    }
+
+    /// The bytes from `start` on are a unit, which begins at `upstream`.
+    pub(super) fn end_unit(&mut self, start: usize, upstream: u64, db: Option<u32>) {
+        self.units.push_back(Unit { start, end: self.rope.len(), upstream, db });
     }
 
     /// The bytes from `start` on are a transaction.
@@ -80,6 +101,7 @@ impl Tape {
     }
 
     pub(super) fn restore(&mut self, restored: Restored) {
+        self.restored_bytes += restored.weight();
         self.restored.push(restored);
     }
 
@@ -112,6 +134,7 @@ impl Tape {
         }
         cutter.copy(end, &mut self.transactions, out);
         self.restored = restored.collect();
+        self.restored_bytes = self.restored.iter().map(Restored::weight).sum();
         for piece in cutter.pieces {
             self.rope.write_shared(piece);
         }
@@ -141,7 +164,7 @@ impl Tape {
 
     fn unit(&self, number: u64) -> Unit {
         let index = number.checked_sub(self.base).and_then(|index| usize::try_from(index).ok());
-        let end = Unit { start: self.rope.len(), end: self.rope.len(), db: None };
+        let end = Unit { start: self.rope.len(), end: self.rope.len(), upstream: 0, db: None };
         index.and_then(|index| self.units.get(index)).copied().unwrap_or(end)
     }
 

@@ -26,12 +26,12 @@ impl View {
         })
     }
 
-    /// The keys whose values the view now waits for; none if it waits already, or needs none.
-    pub fn asks(&mut self, now: u64) -> Vec<Wanted> {
+    /// The keys whose values the view now waits for, at most so many of those that it needs; none if it waits already.
+    pub fn asks(&mut self, most: usize, now: u64) -> Vec<Wanted> {
         match (self.own.as_mut(), &self.state) {
-            (Some(own), State::Live) if !own.window.is_waiting() && own.projection.tainted() > 0 => {
+            (Some(own), State::Live) if most > 0 && !own.window.is_waiting() && own.projection.tainted() > 0 => {
                 own.window.asks(now);
-                own.projection.ask()
+                own.projection.ask(most)
             }
             _ => Vec::new(),
         }
@@ -39,9 +39,12 @@ impl View {
 
     /// Takes the values that were asked for, true at the upstream's offset `fence`. An error has halted the view.
     pub fn fetched(&mut self, fence: u64, values: Vec<(Wanted, Option<Value>)>, now: u64) -> Result<(), Fault> {
-        self.step(|own, pipeline, backlog, _| match own.window.answered(Answer { fence, values }, own.projected) {
-            Some(true) => own.catch_up(pipeline, backlog, now),
-            stray => own.stray(stray, fence, pipeline, backlog),
+        self.step(|own, pipeline, backlog, window_bytes_max| {
+            match own.window.answered(Answer { fence, values }, own.projected) {
+                Some(true) => own.catch_up(pipeline, backlog, now)?,
+                stray => own.stray(stray, fence, pipeline, backlog)?,
+            }
+            own.bounded(window_bytes_max)
         })
     }
 
@@ -52,7 +55,7 @@ impl View {
 
     /// The upstream's offset that everything in the backlog reaches, where the view holds more back.
     pub fn holds_back_from(&self) -> Option<u64> {
-        self.own.as_ref().filter(|own| self.state == State::Live && own.holds()).map(|own| own.settled)
+        self.own.as_ref().filter(|own| self.state == State::Live && own.holds()).map(Own::settled)
     }
 
     /// Keys whose values are to come, and the bytes held back for them.
@@ -101,6 +104,11 @@ impl Own {
         self.window.is_waiting() || self.projection.is_holding()
     }
 
+    /// The upstream's offset that everything in the backlog reaches.
+    fn settled(&self) -> u64 {
+        self.projection.held_from().map_or(self.settled, |from| from.max(self.settled))
+    }
+
     fn held_bytes(&self) -> usize {
         self.projection.held_bytes() + self.window.queued_bytes()
     }
@@ -144,8 +152,15 @@ impl Own {
         let (values, waited) = self.window.take(now);
         self.waited_ms += waited;
         let restored = self.projection.restore(values, &mut self.rope);
+        if !self.rope.is_empty() {
+            // What was held back the longest has gone out.
+            self.window.held_ms = 0;
+        }
         backlog.append(&mut self.rope);
         restored?;
+        if self.projection.held_from().is_some() {
+            self.settle(Checkpoint { upstream: self.settled(), view: backlog.end() });
+        }
         self.go_on(pipeline, backlog)
     }
 

@@ -141,13 +141,14 @@ fn a_value_that_is_too_large_is_refused_by_its_announcement() {
 }
 
 #[test]
-fn values_that_are_too_large_together_are_refused_likewise() {
+fn values_that_are_too_large_together_are_to_be_asked_for_in_smaller_orders() {
     let mut link = Link::with(Fetcher::new(settings(), 1000, 1500));
     link.order(wanted(&[(0, "one"), (0, "two")]));
     let value = bulk(&[0; 800]);
     let whole = transaction(&[&info("master", 9), b"+OK\r\n", &value, b":-1\r\n", &value, b":-1\r\n"]);
-    assert_fault(&link.refused(&whole), Party::Operator, &["together", "1500 bytes", "'two'", "800"]);
-    assert_eq!(link.fetcher.phase(), Phase::Spent);
+    let answer = link.push(&whole);
+    assert_eq!(answer, Ok(Some(Answer::TooMany("2 keys together hold more than 1500 bytes".into()))));
+    assert_eq!((link.fetcher.phase(), link.fetcher.is_wanted()), (Phase::Spent, false));
 }
 
 #[test]

@@ -24,6 +24,9 @@ enum Event {
     Leave(usize),
     Shipped(usize, bool),
     Probed(usize),
+    /// The second connection comes through, or an order is answered: true so far behind what was read.
+    Values(u64),
+    ValuesLost,
 }
 
 fn upstream() -> impl Strategy<Value = Vec<u8>> {
@@ -49,6 +52,7 @@ fn upstream() -> impl Strategy<Value = Vec<u8>> {
         frame("EXEC"),
         frame("REPLCONF GETACK *"),
         frame("SUNIONSTORE a x:b"),
+        frame("COPY a c DB 3"),
         frame("UNKNOWN a"),
         frame("SET a 1")[..9].to_vec(),
         frame(&format!("SET a {}", "v".repeat(70_000))),
@@ -90,6 +94,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0usize..14).prop_map(Event::Leave),
         3 => (0usize..14, any::<bool>()).prop_map(|(link, good)| Event::Shipped(link, good)),
         1 => (0usize..14).prop_map(Event::Probed),
+        6 => prop::sample::select(vec![0, 0, 27, 54, 70_200]).prop_map(Event::Values),
+        1 => Just(Event::ValuesLost),
     ]
 }
 
@@ -121,6 +127,14 @@ fn happens(rig: &mut Rig, links: &mut Vec<LinkId>, event: &Event) {
                 None => {}
             }
         }
+        Event::Values(_) if rig.wants_values => drop(rig.connect_values()),
+        Event::Values(behind) => {
+            let asked = rig.told_values().iter().filter(|command| command.starts_with("DUMP")).count();
+            if let (Some((id, _, read)), 1..) = (rig.machine.upstream_position(), asked) {
+                rig.give_values(id.as_str(), read + behind, &vec![Some("v"); asked]);
+            }
+        }
+        Event::ValuesLost => rig.values_link().into_iter().for_each(|link| rig.lose_values(link)),
         Event::Probed(n) => at(*n, links).into_iter().for_each(|link| rig.handle(Input::Probed(link, None))),
     }
 }

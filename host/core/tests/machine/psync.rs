@@ -1,6 +1,6 @@
 //! The primary's half of the handshake: who may go on where, and who is sent away.
 
-use sluicegate_core::settings::{Settings, UpstreamSettings, User, ViewSettings};
+use sluicegate_core::settings::{CrossKey, Settings, UpstreamSettings, User, ViewSettings};
 use sluicegate_core::view::State;
 
 use sha2::{Digest, Sha256};
@@ -154,8 +154,8 @@ fn who_has_not_said_a_password_learns_nothing() {
 
 #[test]
 fn a_halted_view_says_why_and_the_others_go_on() {
-    let views = vec![ViewSettings::new("some"), ViewSettings::new("all")];
-    let mut rig = Rig::new(views, vec![Some(Box::new(Filter)), None]);
+    let some = ViewSettings { cross_key: CrossKey::Halt, ..ViewSettings::new("some") };
+    let mut rig = Rig::new(vec![some, ViewSettings::new("all")], vec![Some(Box::new(Filter)), None]);
     rig.attach(A, 0);
     let (some, all) = (rig.synced(0), rig.synced(1));
     rig.got(some);

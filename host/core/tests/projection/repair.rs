@@ -44,8 +44,13 @@ impl Teller {
 
     /// What the view asks for, as `db:key`.
     pub(crate) fn asks(&mut self) -> Vec<(u32, String)> {
+        self.asks_for(usize::MAX)
+    }
+
+    /// The same, for at most so many keys.
+    pub(crate) fn asks_for(&mut self, most: usize) -> Vec<(u32, String)> {
         let name = |wanted: Wanted| (wanted.db, String::from_utf8(wanted.key).unwrap());
-        self.projection.ask().into_iter().map(name).collect()
+        self.projection.ask(most).into_iter().map(name).collect()
     }
 
     /// The primary's values, true behind all that was heard: what goes out.

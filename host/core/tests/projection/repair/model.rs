@@ -185,6 +185,8 @@ proptest! {
     fn a_replica_shows_nothing_but_what_the_primary_held(
         units in vec(unit(), 1..40),
         fences in vec(0usize..5, 40),
+        cuts in vec(prop::bool::weighted(0.1), 40),
+        most in 1usize..4,
         db_independent in any::<bool>(),
     ) {
         let history = history(units, db_independent);
@@ -195,27 +197,43 @@ proptest! {
         let mut fences = fences.into_iter().cycle();
         let mut at = 0;
         while at < history.len() {
+            if cuts[at] {
+                never_happens(&mut view, &mut replica, &history, at);
+            }
             replica.hears(&view.hears(&history[at].0));
             at += 1;
             // Some frames may pass before the view gets to ask.
             if fences.next() == Some(0) {
                 continue;
             }
-            answer(&mut view, &mut replica, &history, &mut at, fences.next().unwrap_or(0));
+            answer(&mut view, &mut replica, &history, &mut at, (fences.next().unwrap_or(0), most));
         }
-        for _ in 0..2 {
-            answer(&mut view, &mut replica, &history, &mut at, 0);
-        }
+        while answer(&mut view, &mut replica, &history, &mut at, (0, most)) {}
         prop_assert!(!view.is_holding());
         prop_assert_eq!(replica.store.keys, history.last().unwrap().1.seen(db_independent));
     }
 }
 
-/// The view asks, hears `later` units more, and gets the values that are true there.
-fn answer(view: &mut Teller, replica: &mut Replica, history: &[(String, Store)], at: &mut usize, later: usize) {
-    let asked = view.asks();
+/// The view hears of what comes next as a transaction without its end, which another primary then knows nothing of.
+fn never_happens(view: &mut Teller, replica: &mut Replica, history: &[(String, Store)], at: usize) {
+    let frames: Vec<&str> = history.iter().skip(at).take(2).flat_map(|(story, _)| story.split(" | ")).collect();
+    let frames: Vec<&str> = frames.into_iter().filter(|frame| !["MULTI", "EXEC", ""].contains(frame)).collect();
+    replica.hears(&view.hears(&format!("MULTI | {}", frames.join(" | "))));
+    let db = at.checked_sub(1).map_or(0, |before| history[before].1.selected);
+    view.projection.abandon_transaction(db);
+}
+
+/// The view asks for so many keys, hears `later` units more, and gets the values that are true there. `false`: it needs none.
+fn answer(
+    view: &mut Teller,
+    replica: &mut Replica,
+    history: &[(String, Store)],
+    at: &mut usize,
+    (later, most): (usize, usize),
+) -> bool {
+    let asked = view.asks_for(most);
     if asked.is_empty() {
-        return;
+        return false;
     }
     for (story, _) in history.iter().skip(*at).take(later) {
         replica.hears(&view.hears(story));
@@ -230,4 +248,5 @@ fn answer(view: &mut Teller, replica: &mut Replica, history: &[(String, Store)],
     let given: Vec<(u32, &str, Option<&str>)> =
         asked.iter().zip(&values).map(|((db, key), value)| (*db, key.as_str(), value.as_deref())).collect();
     replica.hears(&view.given(&given));
+    true
 }
