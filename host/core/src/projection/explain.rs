@@ -114,7 +114,7 @@ fn outcome(subject: &mut Subject<'_>, row: Option<&Row>, frame: &[u8]) -> Outcom
 
 /// Gives the projection values for what it asks for. `false`: it asks for nothing.
 fn repair(projection: &mut Projection, out: &mut Rope) -> Result<bool, Fault> {
-    let wanted = projection.ask();
+    let wanted = projection.ask(usize::MAX);
     let value = || Some(Value { payload: Bytes::new(), expires_ms: None });
     let values: Vec<_> = wanted.into_iter().map(|wanted| (wanted, value())).collect();
     let any = !values.is_empty();
