@@ -181,8 +181,8 @@ impl Fetcher {
         resp::write_command(out, &[b"CLIENT", b"SETNAME", CLIENT_NAME.as_bytes()]);
     }
 
-    /// The link is gone, or was closed: when to try again, in milliseconds from now. The wait doubles until a link is lost
-    /// while nothing was asked on it. An order that is still wanted is sent again on the next link.
+    /// The link is gone, or was closed: when to try again, in milliseconds from now. The wait doubles until an order is
+    /// answered, or a link lost while nothing was asked on it. An order that is still wanted is sent again on the next link.
     pub fn lost(&mut self, now: u64) -> u64 {
         let wait = if self.phase == Phase::Ready { self.settings.backoff_min_ms } else { self.backoff_ms };
         self.backoff_ms = wait.saturating_mul(2).min(self.settings.backoff_max_ms);
@@ -290,7 +290,10 @@ impl Fetcher {
         }
         let wanted = self.order.take()?;
         Some(match outcome {
-            Outcome::Fetched(fetched) => Answer::Fetched(fetched),
+            Outcome::Fetched(fetched) => {
+                self.backoff_ms = self.settings.backoff_min_ms;
+                Answer::Fetched(fetched)
+            }
             Outcome::ClockMoved => Answer::NotNow("the primary is too slow to tell when a key expires".into()),
             Outcome::Trouble(trouble) => {
                 trouble.answer(&wanted, self.settings.username.as_deref().unwrap_or("default"))

@@ -1,6 +1,7 @@
 //! The second connection to the primary: values of single keys for the views that wait for them.
 
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::Machine;
@@ -33,6 +34,8 @@ pub(super) struct Repair {
     /// Keys of the next order at most, and the bytes that an order may bring.
     keys_max: usize,
     bytes_max: usize,
+    /// Why no values came the last time, in words; empty if they did.
+    trouble: String,
     /// Not before this time; milliseconds.
     not_before: u64,
     fetches: u64,
@@ -54,6 +57,7 @@ impl Repair {
             out: Outbox::default(),
             orders: Vec::new(),
             alone: Vec::new(),
+            trouble: String::new(),
             not_before: 0,
             fetches: 0,
             ticked: now,
@@ -153,6 +157,7 @@ impl Machine {
         self.repair.link = None;
         self.repair.out = Outbox::default();
         let wait = self.repair.fetcher.lost(self.now.mono_ms);
+        self.repair.trouble = format!("the connection for values: {why}");
         let level = if self.repair.orders.is_empty() { Level::Debug } else { Level::Warn };
         let text =
             format!("the primary's connection for single values: {why}; next attempt in {wait} ms, when it is needed");
@@ -192,6 +197,7 @@ impl Machine {
         }
         self.repair.fetches += 1;
         self.repair.learn(&fetched);
+        self.repair.trouble.clear();
         let mut values = fetched.values.into_iter();
         for (index, wanted) in core::mem::take(&mut self.repair.orders) {
             let mine: Vec<(Wanted, Option<Value>)> = wanted.into_iter().zip(values.by_ref()).collect();
@@ -211,6 +217,7 @@ impl Machine {
     fn values_not_now(&mut self, why: &str) {
         self.note(Level::Debug, "values-not-now", format!("values are asked for again in {NOT_NOW_MS} ms: {why}"));
         self.repair.not_before = self.now.mono_ms + NOT_NOW_MS;
+        self.repair.trouble = why.into();
         self.forget_orders();
     }
 
@@ -272,7 +279,8 @@ impl Machine {
         }
         if self.upstream.phase() == upstream::Phase::Streaming {
             for index in 0..self.views.len() {
-                if let Some(Err(fault)) = self.views.get_mut(index).map(|view| view.waits(passed)) {
+                if let Some(Err(fault)) = self.views.get_mut(index).map(|view| view.waits(passed, &self.repair.trouble))
+                {
                     self.view_halted(index, &fault);
                 }
             }

@@ -68,8 +68,9 @@ impl View {
         self.own.as_ref().map_or(0, |own| own.waited_ms)
     }
 
-    /// So many milliseconds have passed with the primary there. An error: output was held back for too long.
-    pub fn waits(&mut self, ms: u64) -> Result<(), Fault> {
+    /// So many milliseconds have passed with the primary there, which gave no values because of `trouble`, if that is known. An
+    /// error: output was held back for too long.
+    pub fn waits(&mut self, ms: u64, trouble: &str) -> Result<(), Fault> {
         let most = self.settings.repair.window_ms_max;
         self.step(|own, _, _, _| {
             own.window.held_ms = if own.holds() { own.window.held_ms + ms } else { 0 };
@@ -77,8 +78,9 @@ impl View {
                 return Ok(());
             }
             let keys = own.projection.tainted();
+            let why = if trouble.is_empty() { "" } else { ": " };
             let what = format!(
-                "the values of {keys} keys did not come from the primary within {most} ms (limits.repair_time)"
+                "the values of {keys} keys did not come from the primary within {most} ms (limits.repair_time){why}{trouble}"
             );
             Err(Fault::new(Party::Upstream, what))
         })

@@ -136,6 +136,16 @@ fn a_lost_link_costs_time_and_no_order() {
     assert!(link.take_sent().contains("DUMP k\n"));
     assert_eq!(fence(link.push(&whole).unwrap()), 10);
     assert_eq!(link.fetcher.lost(30_000), 200, "a link that was good is dialed again soon");
+    for expected in [400, 800] {
+        link.fetcher.dialing(40_000);
+        assert_eq!(link.fetcher.lost(40_000), expected);
+    }
+    link = Link::with(link.fetcher);
+    link.order(wanted(&[(0, "k")]));
+    let found = transaction(&[&info("master", 9), b"+OK\r\n", &bulk(b"v"), b":-1\r\n"]);
+    assert!(matches!(link.push(&found), Ok(Some(Answer::Fetched(_)))));
+    link.order(wanted(&[(0, "k")]));
+    assert_eq!(link.fetcher.lost(50_000), 200, "it did what it is for");
 }
 
 #[test]

@@ -240,3 +240,28 @@ fn values_that_are_too_many_bytes_together_come_in_smaller_orders() {
     let got = rig.got(replica);
     assert_eq!(got.windows(7).filter(|part| part == b"RESTORE").count(), 8);
 }
+
+#[test]
+fn a_view_that_waited_for_too_long_says_for_what() {
+    let (mut rig, _) = filter(RepairLimits { window_ms_max: 10_000, ..RepairLimits::default() });
+    rig.up(frame("COPY x:a d"));
+    for _ in 0..12 {
+        rig.wait(1_000);
+        if std::mem::take(&mut rig.wants_values) {
+            rig.handle(Input::DialFailed(1, "refused by a firewall".into()));
+        }
+    }
+    assert!(rig.noted("view-halted").unwrap().contains("refused by a firewall"));
+    let (mut rig, _) = filter(RepairLimits { window_ms_max: 1_000, ..RepairLimits::default() });
+    rig.up(frame("COPY x:a d"));
+    rig.connect_values();
+    let info = "role:slave\r\n";
+    for _ in 0..12 {
+        if rig.told_values().iter().any(|command| command == "EXEC") {
+            let results = format!("${}\r\n{info}\r\n+OK\r\n$-1\r\n:-2\r\n", info.len());
+            rig.values_say(format!("+OK\r\n{}*4\r\n{results}", "+QUEUED\r\n".repeat(4)));
+        }
+        rig.wait(100);
+    }
+    assert!(rig.noted("view-halted").unwrap().contains("is a replica of another one at the moment"));
+}
