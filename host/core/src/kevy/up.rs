@@ -12,10 +12,18 @@ use crate::contract::{LinkId, SpoolId};
 use crate::outbox::Outbox;
 
 /// Why nothing is claimed of a primary of the older dialects.
-const UNSAID: &str = "a primary of its age does not say whether its history is still the one that we followed";
+pub(super) const UNSAID: &str =
+    "a primary of its age does not say whether its history is still the one that we followed";
 
 /// A link that lasted for so long was a good one: the next attempt is made soon. Milliseconds.
 const GOOD_MS: u64 = 2_000;
+
+/// Attempts are made at once no more often than this. Milliseconds.
+const AT_ONCE_EVERY_MS: u64 = 2_000;
+
+/// A primary that has answered before is taken for one of another dialect when it closes so many links in turn without a word:
+/// a network can do that as well, and a handshake of another dialect costs a snapshot.
+const SILENT_LINKS_MAX: u32 = 3;
 
 /// A primary that leaves so many bytes of acknowledgements unread gets no more until it reads: the next will do as well.
 const UNREAD_BYTES_MAX: usize = 4 * 1024;
@@ -87,6 +95,12 @@ pub(super) struct Shard {
     pub(super) started: u64,
     /// When the link came up.
     greeted: u64,
+    /// The handshake claimed a place: what follows goes on there.
+    pub(super) claimed: bool,
+    /// Links that ended without a word, in turn.
+    silent: u32,
+    /// When an attempt was last made at once, if one was.
+    hurried: Option<u64>,
     backoff_ms: u64,
 }
 
@@ -116,6 +130,9 @@ impl Shard {
             unwritten: 0,
             started: 0,
             greeted: 0,
+            claimed: false,
+            silent: 0,
+            hurried: None,
             backoff_ms: settings.backoff_min_ms,
         }
     }
@@ -129,25 +146,46 @@ impl Shard {
         (self.owed_since, self.may_rename) = (None, false);
         // Without a generation a primary takes any place for one of its own history, also when that is another by now. One
         // that has become younger says in its frames what replicas of its former age cannot apply: they have to be seen to.
-        if !self.trying.has_generation() || self.dialect != Some(Dialect::K3) {
-            self.fresh.get_or_insert_with(|| UNSAID.into());
-        }
-        let (generation, next) = if self.fresh.is_none() { (self.generation, self.next) } else { (0, 0) };
+        let same_age = self.trying.has_generation() && self.dialect == Some(Dialect::K3);
+        self.claimed = same_age && self.fresh.is_none();
+        let (generation, next) = if self.claimed { (self.generation, self.next) } else { (0, 0) };
         let mut hello = Vec::new();
         wire::write_request(&mut hello, self.trying.has_generation().then_some(generation), next, id);
         self.out.push_copy(&hello);
     }
 
+    /// The handshake was answered.
+    pub(super) fn heard_of(&mut self) {
+        self.silent = 0;
+    }
+
+    /// The link ended without a word, as a primary does on a handshake of another dialect. `true` if one is tried next.
+    pub(super) fn unheard_of(&mut self) -> bool {
+        let tried = self.trying;
+        self.silent += 1;
+        let other = |dialect| if dialect == Dialect::K3 { Dialect::K2 } else { Dialect::K3 };
+        self.trying = match self.dialect {
+            None => other(self.trying),
+            Some(known) if self.silent % SILENT_LINKS_MAX == 0 => other(known),
+            Some(Dialect::K3) => Dialect::K3,
+            Some(_) => Dialect::K2,
+        };
+        self.trying != tried
+    }
+
     /// The link is gone, or was given up. Returns how long the next attempt waits, in milliseconds: not at all if it is
-    /// wanted at once and this link was a good one.
+    /// wanted at once and that was not done a moment ago.
     pub(super) fn lost(&mut self, settings: &Upstream, now: u64, at_once: bool) -> u64 {
         // One that ends soon after it began may well do so again, and costs the primary a snapshot each time.
         let good = self.link.is_some() && now.saturating_sub(self.greeted) > GOOD_MS;
         if good {
             self.backoff_ms = settings.backoff_min_ms;
         }
-        let wait = if good && at_once { 0 } else { self.backoff_ms };
-        if wait > 0 {
+        let again = self.hurried.is_some_and(|hurried| now < hurried + AT_ONCE_EVERY_MS);
+        let wait = if at_once && !again { 0 } else { self.backoff_ms };
+        if wait == 0 {
+            self.hurried = Some(now);
+        } else {
             self.backoff_ms = self.backoff_ms.saturating_mul(2).min(settings.backoff_max_ms);
         }
         (self.link, self.scanner, self.out) = (None, None, Outbox::default());

@@ -13,7 +13,7 @@ use crate::fault::{Fault, Party};
 use crate::frame::Frames;
 use crate::kevy::Dialect;
 use crate::kevy::snapshot::Summary;
-use crate::kevy::up::{Phase, Seed, Shard};
+use crate::kevy::up::{Phase, Seed, Shard, UNSAID};
 use crate::kevy::{Event, Scanner};
 use crate::limits;
 use crate::machine::human;
@@ -56,16 +56,14 @@ impl Machine {
         abort_spool(shard, &mut self.outputs);
         let unheard = matches!(phase, Phase::Greeting(_));
         let may_change = self.settings.upstream.dialect.is_none();
-        if unheard && may_change {
-            // A primary closes without a word on a handshake of another dialect, and may be another version than it was.
-            shard.trying = if shard.trying == Dialect::K3 { Dialect::K2 } else { Dialect::K3 };
-        }
+        let changes = unheard && may_change && shard.unheard_of();
         let wait = shard.lost(&self.settings.upstream, self.now.mono_ms, false);
         let during = match phase {
             Phase::Greeting(_) if !may_change => {
                 "during the handshake, without a word (as for a dialect that it does not speak)"
             }
-            Phase::Greeting(_) => "during the handshake, without a word; another dialect is tried next",
+            Phase::Greeting(_) if changes => "during the handshake, without a word; another dialect is tried next",
+            Phase::Greeting(_) => "during the handshake, without a word",
             Phase::Copying(_) | Phase::Verifying(_) => "in the middle of a snapshot",
             _ => "in the live stream",
         };
@@ -162,6 +160,7 @@ impl Machine {
     fn answered(&mut self, index: usize, generation: Option<u64>) {
         let Some(shard) = self.shards.get_mut(index) else { return };
         shard.phase = Phase::Live;
+        shard.heard_of();
         if generation.is_some() {
             shard.dialect = Some(Dialect::K3);
         } else if shard.dialect.is_none_or(|dialect| dialect == Dialect::K3) {
@@ -171,7 +170,8 @@ impl Machine {
         // What follows is none of what we hold, whatever its numbers are.
         let another = generation.is_some_and(|generation| generation != shard.generation);
         let another = another.then(|| String::from("its history has ended: another generation answers"));
-        let cause = shard.fresh.take().or(another);
+        let unsaid = (!shard.claimed).then(|| UNSAID.into());
+        let cause = shard.fresh.take().or(another).or(unsaid);
         shard.generation = generation.unwrap_or(shard.generation);
         if let Some(cause) = cause {
             (shard.awaits, shard.next) = (true, 0);
