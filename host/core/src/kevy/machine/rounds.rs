@@ -47,7 +47,7 @@ impl Machine {
             shard.seed = None;
         }
         for other in ending.into_iter().filter(|&other| other != index) {
-            self.refresh(other, "streams of a view that it is part of begin anew");
+            self.ask_anew(other, "streams of a view that it is part of begin anew");
         }
     }
 
@@ -72,6 +72,14 @@ impl Machine {
         }
     }
 
+    /// Asks a shard for a snapshot, unless it is about to give one. An older primary that is asked twice in turn may have
+    /// nothing left in its backlog at the second time, and says nothing until it is written to.
+    fn ask_anew(&mut self, index: usize, why: &str) {
+        if self.shards.get(index).is_some_and(|shard| !shard.awaits) {
+            self.refresh(index, why);
+        }
+    }
+
     /// Asks a shard for a snapshot: the link is made anew, and claims nothing.
     pub(super) fn refresh(&mut self, index: usize, why: &str) {
         let Some(shard) = self.shards.get_mut(index) else { return };
@@ -93,7 +101,7 @@ impl Machine {
         };
         self.last_fresh = Some(now);
         for source in sources {
-            self.refresh(source, why);
+            self.ask_anew(source, why);
         }
     }
 

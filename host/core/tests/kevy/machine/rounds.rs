@@ -277,3 +277,22 @@ fn a_view_of_several_shards_that_is_outrun_asks_all_of_them_at_once() {
     assert!(rig.closed.contains(&late.link));
     assert_eq!(rig.hung_up.len(), 2);
 }
+
+#[test]
+fn a_shard_that_is_about_to_give_its_snapshot_is_not_asked_again() {
+    let mut rig = two(Kind::Rename, 2);
+    seeded(&mut rig, 0, 2);
+    seeded(&mut rig, 1, 2);
+    // Both histories end, and both shards are asked; the first has not answered yet when the second begins.
+    for shard in 0..2 {
+        rig.cut(shard);
+        rig.connect(shard);
+        rig.say(shard, "+ACK 78 0\r\n");
+    }
+    let before = rig.hung_up.len();
+    rig.say(1, given(&snapshot(&[]), 20));
+    assert_eq!(rig.hung_up.len(), before, "it will begin anew by itself");
+    rig.say(0, given(&snapshot(&[("r:1", "new")]), 20));
+    let mut replicas = replicas(&mut rig, 2);
+    assert_eq!(union(&mut rig, &mut replicas), "moved:1=new");
+}
