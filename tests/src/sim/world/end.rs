@@ -19,6 +19,8 @@ impl World {
         (self.trouble, self.primary.moody, self.pace) = (0, 0, 10);
         (self.rng.generous, self.shell.rng.generous) = (true, true);
         self.up.iter_mut().for_each(|up| up.stalled_until = 0);
+        self.values.iter_mut().for_each(|values| values.stalled_until = 0);
+        (self.healed, self.primary.unwilling_at) = (true, self.now);
         self.downs.values_mut().for_each(|down| down.stalled_until = 0);
         self.replicas.iter_mut().for_each(|replica| replica.asleep_until = 0);
         if self.primary.followers.values().any(|follower| follower.damaged) {
@@ -42,8 +44,10 @@ impl World {
     /// The operator ends the program: those who stream get what is there.
     pub(super) fn shut_down(&mut self) -> Result<(), String> {
         let floor = self.settings.upstream.backoff_min_ms;
-        if self.report.dials * floor > self.now + 2000 {
-            return Err(format!("{} attempts to reach the primary in {} ms", self.report.dials, self.now));
+        for dials in [self.report.dials, self.report.value_dials] {
+            if dials.saturating_sub(self.report.restarts) * floor > self.now + 2000 {
+                return Err(format!("{dials} attempts to reach the primary in {} ms", self.now));
+            }
         }
         self.write();
         self.primary_speaks()?;
@@ -72,6 +76,9 @@ impl World {
         let machine = &self.shell.machine;
         if machine.upstream_phase() != upstream::Phase::Streaming || !self.primary.is_calm() {
             return Some(format!("the link to the primary is {:?}", machine.upstream_phase()));
+        }
+        if let Some(view) = machine.views().iter().position(|view| view.holds_back_from().is_some()) {
+            return Some(format!("view {view} holds back what it has"));
         }
         for (number, replica) in self.replicas.iter().enumerate() {
             if matches!(machine.views()[replica.view].state(), State::Halted(_)) {
