@@ -79,8 +79,9 @@ pub enum Answer {
     /// asked again later.
     NotNow(String),
     /// It will not be answered, however often it is asked: the user's permissions, a command that the primary does not have,
-    /// too large a value. Where the phase is [`Phase::Spent`] now, the link has to be closed.
-    Refused(Fault),
+    /// too large a value; and the key that it is about, if it is about one: who wants others only may ask again. Where the phase
+    /// is [`Phase::Spent`] now, the link has to be closed.
+    Refused(Fault, Option<Wanted>),
 }
 
 /// Where the connection stands.
@@ -263,7 +264,7 @@ impl Fetcher {
                 return Err(fault);
             }
             self.phase = Phase::Spent;
-            return Ok(Some(Answer::Refused(fault)));
+            return Ok(Some(Answer::Refused(fault, None)));
         }
         self.phase = Phase::Ready;
         Ok(None)
@@ -293,7 +294,9 @@ impl Fetcher {
             Outcome::Trouble(trouble) => {
                 trouble.answer(&wanted, self.settings.username.as_deref().unwrap_or("default"))
             }
-            Outcome::TooLarge { key, bytes } => Answer::Refused(self.too_large(wanted.get(key), bytes)),
+            Outcome::TooLarge { key, bytes } => {
+                Answer::Refused(self.too_large(wanted.get(key), bytes), wanted.get(key).cloned())
+            }
         })
     }
 

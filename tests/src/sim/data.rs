@@ -115,7 +115,7 @@ impl Dataset {
             None => match name {
                 "append" | "incr" | "incrby" => Value::Text(Vec::new()),
                 "hset" | "hdel" => Value::Hash(BTreeMap::new()),
-                "rpush" | "lpush" | "lpop" => Value::List(VecDeque::new()),
+                "rpush" | "lpush" | "lpop" | "rpop" => Value::List(VecDeque::new()),
                 "sadd" | "srem" => Value::Set(BTreeSet::new()),
                 _ => return Err(format!("a command that no model knows: {name}")),
             },
@@ -134,6 +134,7 @@ impl Dataset {
             ("rpush", Value::List(list)) => list.extend(rest[1..].iter().cloned()),
             ("lpush", Value::List(list)) => rest[1..].iter().for_each(|item| list.push_front(item.clone())),
             ("lpop", Value::List(list)) => drop(list.pop_front()),
+            ("rpop", Value::List(list)) => drop(list.pop_back()),
             ("sadd", Value::Set(set)) => set.extend(rest[1..].iter().cloned()),
             ("srem", Value::Set(set)) => set.retain(|item| !rest[1..].contains(item)),
             _ => return Err(format!("{name} of a value of another type")),

@@ -43,15 +43,15 @@ impl Trouble {
             Self::Error { ask, text } => (ask, text.as_str()),
         };
         let said = format!("the primary answers {} with {text}", asked(*ask, wanted));
-        match text.split(' ').next().unwrap_or_default() {
-            word if is_passing(word) => Answer::NotNow(said),
-            "NOPERM" => Answer::Refused(Fault::new(Party::Operator, format!("{said}; {}", permission(user)))),
-            "NOAUTH" | "WRONGPASS" => Answer::Refused(Fault::new(
-                Party::Operator,
-                format!("{said}; see upstream.username and upstream.password_file"),
-            )),
-            _ => Answer::Refused(Fault::new(Party::Upstream, said)),
-        }
+        let fault = match text.split(' ').next().unwrap_or_default() {
+            word if is_passing(word) => return Answer::NotNow(said),
+            "NOPERM" => Fault::new(Party::Operator, format!("{said}; {}", permission(user))),
+            "NOAUTH" | "WRONGPASS" => {
+                Fault::new(Party::Operator, format!("{said}; see upstream.username and upstream.password_file"))
+            }
+            _ => Fault::new(Party::Upstream, said),
+        };
+        Answer::Refused(fault, ask.and_then(Ask::key).and_then(|key| wanted.get(key)).cloned())
     }
 }
 

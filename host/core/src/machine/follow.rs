@@ -225,7 +225,7 @@ impl Machine {
         }
         let under = renamed.map_or_else(Default::default, |id| format!(" under the new id {}", id.short()));
         self.note(Level::Info, "partial-sync", format!("the primary goes on behind offset {read}{under}"));
-        write_ack(out, applied);
+        write_ack(out, held_back_from(&self.views).map_or(applied, |held| held.min(applied)));
         Ok(())
     }
 
@@ -306,6 +306,8 @@ impl Machine {
                     let held = held_back_from(&self.views);
                     self.ack_owed |= serve_frames(&self.table, &frames, place, held, out);
                     (follow.applied, follow.applied_db, follow.db, follow.in_transaction) = *place;
+                    // What may be acknowledged now stays acknowledged, whatever the next frames make a view hold back.
+                    settle(&mut self.views, follow.applied);
                 }
                 Ok(Some(Scanned::Oversized { offset, bytes })) => {
                     for (index, view) in self.views.iter_mut().enumerate() {
@@ -323,13 +325,8 @@ impl Machine {
         let sound = *scanned.as_ref().unwrap_or_else(|(sound, _)| sound);
         let whole = if sound == bytes.len() { bytes } else { bytes.slice(..sound.min(bytes.len())) };
         follow.read = began + whole.len() as u64;
-        let (applied, settled) = (follow.applied, !follow.in_transaction);
-        for view in &mut self.views {
-            view.relay(&whole, &mut self.scratch);
-            if settled && *view.state() == State::Live {
-                view.checkpoint(applied);
-            }
-        }
+        self.views.iter_mut().for_each(|view| view.relay(&whole, &mut self.scratch));
+        settle(&mut self.views, follow.applied);
         for (index, fault) in &halted {
             self.view_halted(*index, fault);
         }
@@ -409,6 +406,11 @@ fn frame_bytes_max(views: &[crate::view::View]) -> usize {
 /// What every view's replicas can have, where a view holds more back.
 pub(super) fn held_back_from(views: &[crate::view::View]) -> Option<u64> {
     views.iter().filter_map(crate::view::View::holds_back_from).min()
+}
+
+/// Tells the views that everything up to `applied` has been given to them.
+pub(super) fn settle(views: &mut [crate::view::View], applied: u64) {
+    views.iter_mut().filter(|view| *view.state() == State::Live).for_each(|view| view.checkpoint(applied));
 }
 
 /// Follows SELECT, MULTI and EXEC, and answers GETACK. `true` if the answer is less than what the primary waits for, because a

@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use super::Machine;
-use super::follow::held_back_from;
+use super::follow::{held_back_from, settle};
 use crate::contract::{Level, LinkId, Output};
 use crate::fault::Fault;
 use crate::fetch::{Answer, Fetched, Fetcher, Phase, Value, Wanted};
@@ -122,7 +122,7 @@ impl Machine {
             Ok(None) => {}
             Ok(Some(Answer::Fetched(fetched))) => self.values_came(fetched),
             Ok(Some(Answer::NotNow(why))) => self.values_not_now(&why),
-            Ok(Some(Answer::Refused(fault))) => self.values_refused(&fault),
+            Ok(Some(Answer::Refused(fault, key))) => self.values_refused(&fault, key.as_ref()),
             Err(fault) => {
                 self.close_values_link();
                 self.values_lost(&format!("{fault}"));
@@ -152,22 +152,28 @@ impl Machine {
                 self.view_halted(index, &fault);
             }
         }
+        self.settle_views();
         if self.ack_owed && held_back_from(&self.views).is_none() {
             self.acknowledge();
         }
         self.order_values();
     }
 
-    /// The primary cannot answer now: the views ask again a little later.
+    /// The primary cannot answer now: the views ask again a little later, and on another link. Behind a failover this one may
+    /// lead to a server that is no primary any more, and would go on to do so.
     fn values_not_now(&mut self, why: &str) {
         self.note(Level::Debug, "values-not-now", format!("values are asked for again in {NOT_NOW_MS} ms: {why}"));
         self.repair.not_before = self.now.mono_ms + NOT_NOW_MS;
         self.forget_orders();
+        self.close_values_link();
+        self.values_lost("closed");
     }
 
-    /// It never will: the views that wait cannot be kept right.
-    fn values_refused(&mut self, fault: &Fault) {
-        for (index, _) in core::mem::take(&mut self.repair.orders) {
+    /// It never will: the views that wait cannot be kept right. Where it is about one key, those that do not want it ask
+    /// again: it may be one that they do not have, and then its name is none of their replicas' business.
+    fn values_refused(&mut self, fault: &Fault, key: Option<&Wanted>) {
+        let orders = core::mem::take(&mut self.repair.orders);
+        for (index, _) in orders.into_iter().filter(|(_, wanted)| key.is_none_or(|key| wanted.contains(key))) {
             if let Some(view) = self.views.get_mut(index) {
                 view.halt(fault.clone());
             }
@@ -177,6 +183,8 @@ impl Machine {
             self.close_values_link();
             self.values_lost("closed");
         }
+        self.forget_orders();
+        self.order_values();
     }
 
     /// What has been asked for belongs to a stream that has been cut, or will not come.
@@ -187,6 +195,14 @@ impl Machine {
             if let Some(Err(fault)) = self.views.get_mut(index).map(|view| view.forget_question()) {
                 self.view_halted(index, &fault);
             }
+        }
+        self.settle_views();
+    }
+
+    /// A view that holds nothing back any more is where the stream is.
+    fn settle_views(&mut self) {
+        if let Some(follow) = &self.follow {
+            settle(&mut self.views, follow.applied);
         }
     }
 

@@ -172,7 +172,7 @@ fn refused_credentials_answer_the_order_and_do_not_repeat_the_password() {
             }
             fetcher.connected(0, &mut out);
             let fault = match fetcher.push(format!("{error}\r\n").as_bytes(), 0, &mut out) {
-                Ok(Some(Answer::Refused(fault))) if ordered && fetcher.phase() == Phase::Spent => fault,
+                Ok(Some(Answer::Refused(fault, _))) if ordered && fetcher.phase() == Phase::Spent => fault,
                 Err(fault) if !ordered => fault,
                 other => panic!("{other:?}"),
             };

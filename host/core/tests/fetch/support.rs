@@ -58,7 +58,7 @@ impl Link {
 
     pub(crate) fn refused(&mut self, bytes: &[u8]) -> Fault {
         match self.push(bytes) {
-            Ok(Some(Answer::Refused(fault))) => fault,
+            Ok(Some(Answer::Refused(fault, _))) => fault,
             other => panic!("not refused: {other:?}"),
         }
     }

@@ -54,7 +54,7 @@ impl World {
                 self.primary.babble();
             }
             17 => self.now += long.min(5_000),
-            18 => self.restart(),
+            18 if self.rng.permille(300) => self.restart(),
             _ => self.trouble_values(),
         }
         Ok(())
