@@ -50,8 +50,8 @@ struct Watched {
     halted: Option<Id>,
     /// Since when it holds output back and no value has come. Milliseconds.
     held_since: Option<u64>,
-    /// Values that had come when it was last looked at.
-    repaired: u64,
+    /// Values that had come when it was last looked at, and the end of its history.
+    repaired: (u64, u64),
 }
 
 /// Everything that the checkers remember.
@@ -85,7 +85,7 @@ impl Checker {
             segment: 0,
             halted: None,
             held_since: None,
-            repaired: 0,
+            repaired: (0, 0),
         };
         Self { views: views.iter().map(watched).collect(), ..Self::default() }
     }

@@ -191,7 +191,7 @@ impl World {
             self.misfortune()?;
         }
         let links = self.downs.len();
-        match self.rng.below(6 + links) {
+        match self.rng.below(7 + links) {
             0 if writes => self.write(),
             0 | 1 => {
                 self.primary_speaks()?;
@@ -199,9 +199,9 @@ impl World {
             }
             2 | 3 => self.shell.work(),
             4 => self.attach(),
-            5 => self.serve_values()?,
+            5 | 6 => self.serve_values()?,
             n => {
-                let link = *self.downs.keys().nth(n - 6).unwrap_or(&LinkId(0));
+                let link = *self.downs.keys().nth(n - 7).unwrap_or(&LinkId(0));
                 self.serve(link)?;
             }
         }

@@ -144,6 +144,10 @@ impl Own {
         let (values, waited) = self.window.take(now);
         self.waited_ms += waited;
         let restored = self.projection.restore(values, &mut self.rope);
+        if !self.rope.is_empty() {
+            // The oldest bytes are out: where one repair follows another, none of them has waited for long.
+            self.window.held_ms = 0;
+        }
         backlog.append(&mut self.rope);
         restored?;
         self.go_on(pipeline, backlog)

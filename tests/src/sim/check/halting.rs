@@ -13,6 +13,8 @@ use crate::sim::wire::{self, Said};
 const SMALL_BYTES: usize = 1 << 20;
 /// A proxy that is given everything at once has its values before this. Milliseconds.
 const SOON_MS: u64 = 15_000;
+/// What a view adds of its own between two looks, at most. Bytes.
+const PINGS_BYTES: u64 = 28;
 /// Virtual time between two looks, at most. Milliseconds.
 const BLINK_MS: u64 = 6_000;
 
@@ -30,13 +32,14 @@ pub struct Trouble {
 }
 
 impl Watched {
-    /// Notes whether the view holds output back, and whether values have come since it was last looked at.
+    /// Notes whether the view holds output back, and whether values have freed some of it since it was last looked at.
     pub(super) fn look(&mut self, view: &View, now: u64) {
-        let repaired = view.counts().repaired;
-        if view.holds_back_from().is_none() || repaired != self.repaired {
+        let (repaired, end) = (view.counts().repaired, view.backlog().end());
+        let freed = repaired != self.repaired.0 && end > self.repaired.1 + PINGS_BYTES;
+        if view.holds_back_from().is_none() || freed {
             self.held_since = None;
         }
-        self.repaired = repaired;
+        self.repaired = (repaired, end);
         if view.holds_back_from().is_some() {
             self.held_since.get_or_insert(now);
         }
