@@ -147,7 +147,7 @@ impl Plant {
         {
             bytes[at + select.len()] = b'7';
         }
-        if let Some(at) = wire::find(bytes, b"\r\n$3\r\nDEL\r\n").map(|at| at - 2)
+        if let Some(at) = wire::find(bytes, b"\r\n$3\r\nDEL\r\n").and_then(|at| at.checked_sub(2))
             && let Ok((wire::Said::Command(_), length)) = wire::parse(&bytes[at..])
             && self.strikes(Kind::DelLost, 300)
         {

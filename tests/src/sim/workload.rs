@@ -30,7 +30,7 @@ impl Workload {
     /// A workload for a world with these views.
     pub fn new(mut rng: Rng, views: Vec<(Lens, bool)>, poison: u64) -> Self {
         let large = rng.pick(&[0, 0, 3, 10]);
-        let joins = rng.pick(&[0, 20, 100, 300]);
+        let joins = rng.pick(&[0, 50, 200, 500]);
         Self { rng, views, poison, large, joins }
     }
 

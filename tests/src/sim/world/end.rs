@@ -10,7 +10,7 @@ use crate::sim::rdb;
 use crate::sim::replay::{self, Recording};
 
 /// When the faults have stopped, everything must be well after so long. Milliseconds.
-const HEALED_WITHIN_MS: u64 = 60_000;
+const HEALED_WITHIN_MS: u64 = 120_000;
 
 impl World {
     /// The faults stop; everything must be well before long.

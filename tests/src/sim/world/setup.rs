@@ -35,7 +35,7 @@ pub(super) fn settings(lenses: &[Lens], rng: &mut Rng) -> Settings {
         view.frame_bytes_max = largest;
         view.transaction_bytes_max = rng.pick(&[1_000, 1 << 26, 1 << 26]);
         view.stalled_ms = rng.pick(&[5_000, 60_000]);
-        view.cross_key = rng.pick(&[CrossKey::Repair, CrossKey::Repair, CrossKey::Repair, CrossKey::Halt]);
+        view.cross_key = if rng.permille(150) { CrossKey::Halt } else { CrossKey::Repair };
         view.repair = repair;
         view
     });
