@@ -120,6 +120,7 @@ impl Projection {
     /// Forgets the transaction that is under way: the upstream's history never had it. `db` is what was selected before it.
     pub fn abandon_transaction(&mut self, db: u32) {
         self.emitter.abandon();
+        self.taints.abandon_transaction();
         self.db = db;
     }
 

@@ -37,6 +37,7 @@ impl Projection {
             Service::Ping if !self.emitter.in_transaction() && !self.emitter.is_taping() => {
                 self.emitter.keep_anywhere(bytes, turn.out, frame)
             }
+            Service::Exec => self.taints.end_transaction(),
             _ => {}
         }
         Ok(())

@@ -132,7 +132,9 @@ impl Projection {
     pub(super) fn swap_databases(&mut self, turn: &mut Turn<'_, '_>, one: u32, other: u32) {
         self.touch_database(turn, Some(one));
         self.touch_database(turn, Some(other));
-        if one != other {
+        if one != other && self.emitter.in_transaction() {
+            self.taints.swap_for_now(one, other);
+        } else if one != other {
             self.taints.swap(one, other);
         }
     }

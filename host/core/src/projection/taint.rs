@@ -23,6 +23,8 @@ pub(super) struct Taint {
 pub(super) struct Taints {
     dbs: BTreeMap<u32, BTreeMap<Vec<u8>, Taint>>,
     len: usize,
+    /// Databases that have changed places in the transaction under way.
+    swapped: Vec<(u32, u32)>,
 }
 
 impl Taints {
@@ -76,6 +78,25 @@ impl Taints {
         self.dbs.extend(first.map(|keys| (other, keys)));
         self.dbs.extend(second.map(|keys| (one, keys)));
         self.forget_questions();
+    }
+
+    /// The same in a transaction, which may turn out never to have happened.
+    pub(super) fn swap_for_now(&mut self, one: u32, other: u32) {
+        self.swap(one, other);
+        self.swapped.push((one, other));
+    }
+
+    /// The transaction has ended.
+    pub(super) fn end_transaction(&mut self) {
+        self.swapped.clear();
+    }
+
+    /// The transaction under way never happened: what changed places in it is back. Keys that became unknown in it stay so, and
+    /// are given the value that they have had all the time.
+    pub(super) fn abandon_transaction(&mut self) {
+        while let Some((one, other)) = self.swapped.pop() {
+            self.swap(one, other);
+        }
     }
 
     /// Takes a key whose value has come; `None` if that was not asked for here.

@@ -75,6 +75,10 @@ pub(crate) struct Rig {
     pub(crate) cancelled: Vec<LinkId>,
     pub(crate) ships: Vec<ShipOrder>,
     pub(crate) probes: Vec<(LinkId, String, u16)>,
+    /// The link for single keys.
+    pub(crate) values: Option<LinkId>,
+    /// Dials for it that have not been answered.
+    pub(crate) values_dials: u64,
     /// Snapshots for replicas are made at once.
     pub(crate) ships_itself: bool,
     up: Option<LinkId>,
@@ -115,6 +119,8 @@ impl Rig {
             cancelled: Vec::new(),
             ships: Vec::new(),
             probes: Vec::new(),
+            values: None,
+            values_dials: 0,
             ships_itself: true,
             up: None,
             links: 0,
@@ -141,12 +147,12 @@ impl Rig {
 
     fn obey(&mut self, output: Output) {
         match output {
-            Output::Dial(port) => {
-                assert_eq!(port, 0, "the primary has one port");
-                self.dialing = true;
-            }
+            Output::Dial(0) => self.dialing = true,
+            Output::Dial(1) => self.values_dials += 1,
+            Output::Dial(port) => panic!("the primary has no port {port}"),
             Output::Close(link) => {
                 self.up.take_if(|up| *up == link);
+                self.values.take_if(|values| *values == link);
                 assert!(self.closed.insert(link), "{link:?} is closed twice");
             }
             Output::SpoolOpen(id, format) => {
