@@ -143,7 +143,7 @@ impl Machine {
             .collect();
         Self {
             upstream: Upstream::new(settings.upstream.clone()),
-            repair: Repair::new(&settings),
+            repair: Repair::new(&settings, now.mono_ms),
             run_id: ReplId::from_entropy(entropy()),
             quiet_since: views.iter().map(|_| (0, now.mono_ms)).collect(),
             settings,

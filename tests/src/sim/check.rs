@@ -199,7 +199,8 @@ impl Checker {
         match view.state() {
             State::Live => {
                 // What waits in a view for values is looked at when they are there.
-                if let Some(place) = poison(view.holds_back_from().map_or(applied, |held| held.min(applied)), upstream) {
+                if let Some(place) = poison(view.holds_back_from().map_or(applied, |held| held.min(applied)), upstream)
+                {
                     return Err(format!("view {index} is live behind {place}, where it had to halt"));
                 }
             }

@@ -239,7 +239,8 @@ impl World {
     /// The checkers look at the machine.
     fn look(&mut self) -> Result<(), String> {
         let primary = &self.primary;
-        let trouble = Trouble { now: self.now, unwilling_at: primary.unwilling_at, denied: primary.denies, healed: self.healed };
+        let trouble =
+            Trouble { now: self.now, unwilling_at: primary.unwilling_at, denied: primary.denies, healed: self.healed };
         self.checker.machine(&self.shell.machine, &primary.truth, &primary.id, &primary.snapshot, trouble)
     }
 

@@ -379,11 +379,10 @@ impl Machine {
         let mut out = Vec::new();
         match (self.upstream.phase(), &self.follow) {
             (Phase::Streaming, Some(follow)) => {
-                self.ack_owed = false;
-                write_ack(
-                    &mut out,
-                    held_back_from(&self.views).map_or(follow.applied, |held| held.min(follow.applied)),
-                );
+                let held = held_back_from(&self.views);
+                // What is held back is still waited for.
+                self.ack_owed &= held.is_some();
+                write_ack(&mut out, held.map_or(follow.applied, |held| held.min(follow.applied)));
             }
             // A replica that loads says so with newlines.
             (Phase::Copying(_) | Phase::Verifying, _) => out.push(b'\n'),

@@ -33,7 +33,7 @@ pub(super) struct Repair {
 }
 
 impl Repair {
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(super) fn new(settings: &Settings, now: u64) -> Self {
         let value = settings.views.iter().map(|view| view.repair.value_bytes_max).max().unwrap_or(0);
         let order = settings.views.iter().map(|view| view.repair.window_bytes_max).max().unwrap_or(0);
         let mut upstream = settings.upstream.clone();
@@ -45,7 +45,7 @@ impl Repair {
             orders: Vec::new(),
             not_before: 0,
             fetches: 0,
-            ticked: 0,
+            ticked: now,
         }
     }
 

@@ -76,7 +76,7 @@ fn one_repair_behind_another_without_end_halts_nothing() {
         got.extend(rig.got(replica));
     }
     assert_eq!(rig.halted(0), None);
-    assert_eq!(got, [frame("SELECT 0"), restore("a", "v").repeat(60)].concat());
+    assert_eq!(got, [frame("SELECT 0"), restore("a", "v")].concat().repeat(60));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use sluicegate_core::resp::write_command;
 use sluicegate_core::settings::ViewSettings;
 use sluicegate_core::view::State;
 
-use crate::rig::{A, Rig, frame};
+use crate::rig::{A, Rig};
 
 /// Keys that begin with this are dropped.
 pub(crate) struct Without(pub(crate) &'static [u8]);
@@ -15,7 +15,9 @@ pub(crate) struct Without(pub(crate) &'static [u8]);
 impl Pipeline for Without {
     fn keys(&mut self, batch: &KeyBatch, answers: &mut Answers) -> Result<(), PluginFault> {
         answers.keep_all(batch.len());
-        (0..batch.len()).filter(|&index| batch.get(index).starts_with(self.0)).for_each(|index| answers.drop_key(index));
+        (0..batch.len())
+            .filter(|&index| batch.get(index).starts_with(self.0))
+            .for_each(|index| answers.drop_key(index));
         Ok(())
     }
 
@@ -119,7 +121,7 @@ impl Rig {
     /// The acknowledgements that the primary has heard since it was last asked.
     pub(crate) fn acks(&mut self) -> Vec<u64> {
         let text = String::from_utf8(self.told_up()).unwrap();
-        let parts = text.split(&String::from_utf8(frame("REPLCONF ACK 1")).unwrap()[..28]);
+        let parts = text.split("$3\r\nACK\r\n");
         parts.skip(1).map(|part| part.split("\r\n").nth(1).unwrap().parse().unwrap()).collect()
     }
 }

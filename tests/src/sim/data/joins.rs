@@ -7,18 +7,8 @@ use super::{Dataset, Entry, Refusal, Value, fresh, number};
 use crate::sim::rdb;
 
 /// All of them.
-const NAMES: [&str; 10] = [
-    "rename",
-    "copy",
-    "move",
-    "sunionstore",
-    "sinterstore",
-    "sdiffstore",
-    "smove",
-    "lmove",
-    "rpoplpush",
-    "restore",
-];
+const NAMES: [&str; 10] =
+    ["rename", "copy", "move", "sunionstore", "sinterstore", "sdiffstore", "smove", "lmove", "rpoplpush", "restore"];
 
 /// Whether `name` is one of them.
 pub(super) fn knows(name: &str) -> bool {

@@ -133,7 +133,13 @@ impl World {
             self.lose_replica(link, false);
         }
         self.remember();
-        self.shell.restart(machine(&self.settings, &self.natives, &self.lenses, self.rng.fork(), (self.plant, self.now)));
+        self.shell.restart(machine(
+            &self.settings,
+            &self.natives,
+            &self.lenses,
+            self.rng.fork(),
+            (self.plant, self.now),
+        ));
         self.checker.restarted();
     }
 }

@@ -34,7 +34,9 @@ impl World {
 
     /// Bytes move on it.
     pub(super) fn serve_values(&mut self) -> Result<(), String> {
-        let Some(values) = self.values.as_mut().filter(|values| values.stalled_until <= self.now) else { return Ok(()) };
+        let Some(values) = self.values.as_mut().filter(|values| values.stalled_until <= self.now) else {
+            return Ok(());
+        };
         let link = values.link;
         if let Some(outbox) = self.shell.machine.outbox(link) {
             values.to_primary.extend(outbox.take());
