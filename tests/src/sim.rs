@@ -58,6 +58,12 @@ pub struct Report {
     pub snapshots: u64,
     /// Times that a replica went on where it was.
     pub continued: u64,
+    /// Times that the proxy was started again.
+    pub restarts: u64,
+    /// Values that views got from the primary.
+    pub repaired: u64,
+    /// Attempts to reach the primary for single keys.
+    pub value_dials: u64,
     /// Views that halted.
     pub halts: u64,
     /// A fingerprint of all that happened: a seed has only one.

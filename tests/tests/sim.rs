@@ -11,12 +11,13 @@ fn every_world_keeps_the_promise() {
     // A world in which nothing happens proves nothing.
     assert!(sum(|r| r.compared) > 100 * seeds && sum(|r| r.faults) > seeds);
     assert!(sum(|r| r.continued) > seeds && sum(|r| r.partial_syncs) > seeds && sum(|r| r.halts) > seeds / 20);
+    assert!(sum(|r| r.repaired) > 10 * seeds && sum(|r| r.restarts) > seeds / 20);
 }
 
 fn summary(reports: &[Report]) -> String {
     let sum = |count: fn(&Report) -> u64| reports.iter().map(count).sum::<u64>();
     format!(
-        "{} worlds: {} virtual minutes, {} faults, {} comparisons, {} commands applied; upstream {} full and {} partial syncs, {} cut back; replicas {} snapshots and {} continuations; {} halts",
+        "{} worlds: {} virtual minutes, {} faults, {} comparisons, {} commands applied; upstream {} full and {} partial syncs, {} cut back; replicas {} snapshots and {} continuations; {} values repaired, {} dials for values, {} restarts, {} halts",
         reports.len(),
         sum(|r| r.ms) / 60_000,
         sum(|r| r.faults),
@@ -27,6 +28,9 @@ fn summary(reports: &[Report]) -> String {
         sum(|r| r.cut_backs),
         sum(|r| r.snapshots),
         sum(|r| r.continued),
+        sum(|r| r.repaired),
+        sum(|r| r.value_dials),
+        sum(|r| r.restarts),
         sum(|r| r.halts),
     )
 }

@@ -1,5 +1,7 @@
 //! The checkers: what must hold after every event and for every byte that reaches a replica.
 
+mod halting;
+
 use std::collections::{BTreeMap, HashMap};
 
 use sluicegate_core::contract::LinkId;
@@ -7,22 +9,34 @@ use sluicegate_core::fault::Party;
 use sluicegate_core::limits;
 use sluicegate_core::machine::Machine;
 use sluicegate_core::replica::Phase;
+use sluicegate_core::settings::CrossKey;
 use sluicegate_core::view::{State, View};
 
 use super::data::Dataset;
-use super::lens::{Ailment, CANARY, Lens, Native};
+use super::lens::{Ailment, CANARY, Lens};
 use super::replica::Replica;
 use super::truth::{Id, Truth};
 use super::wire;
 
+pub use halting::Trouble;
+
 /// A place of a view's own history, and the place of the primary's that it answers.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Mark {
     view: u64,
     upstream: Id,
     at: u64,
     /// The view shows exactly what was held at `at`; otherwise something between the mark before and `at`.
     exact: bool,
+    /// The stream broke here, and nobody says how much of it was sound.
+    broken: bool,
+}
+
+impl Mark {
+    /// Where a history begins.
+    fn first((id, at): &(Id, u64)) -> Self {
+        Self { view: 0, upstream: id.clone(), at: *at, exact: true, broken: false }
+    }
 }
 
 /// What is known of one view.
@@ -34,6 +48,10 @@ struct Watched {
     segment: u64,
     /// The history that was halted.
     halted: Option<Id>,
+    /// Since when it holds output back and no value has come. Milliseconds.
+    held_since: Option<u64>,
+    /// Values that had come when it was last looked at, and the end of its history.
+    repaired: (u64, u64),
 }
 
 /// Everything that the checkers remember.
@@ -45,6 +63,8 @@ pub struct Checker {
     /// Every byte of a view's own history that was ever seen by a replica; 256: not yet.
     sent: HashMap<Id, Vec<u16>>,
     digests: HashMap<(Id, u64, Lens), u64>,
+    /// By replica: the view's history, and the place of the primary's that was shown last.
+    shown: BTreeMap<usize, (Id, u64)>,
     tails: BTreeMap<LinkId, Vec<u8>>,
     read: u64,
     upstream: Id,
@@ -64,6 +84,8 @@ impl Checker {
             ailment: ailment.clone(),
             segment: 0,
             halted: None,
+            held_since: None,
+            repaired: (0, 0),
         };
         Self { views: views.iter().map(watched).collect(), ..Self::default() }
     }
@@ -76,6 +98,7 @@ impl Checker {
         truth: &Truth,
         current: &str,
         snapshot: &(Id, u64),
+        trouble: Trouble,
     ) -> Result<(), String> {
         let position = machine.upstream_position();
         for (index, view) in machine.views().iter().enumerate() {
@@ -87,18 +110,18 @@ impl Checker {
                 _ => {}
             }
             if let Some((id, applied, read)) = &position {
-                self.view(index, view, truth, snapshot, (id.as_str(), *applied, *read))?;
+                self.view(index, view, truth, snapshot, (id.as_str(), *applied, *read), trouble)?;
             } else if !view.relays() {
                 // The stream broke: what was sound of it is shown, and nobody says how much that was.
                 let marks = self.ledger.entry(view.history().id.as_str().into()).or_insert_with(|| {
                     self.views[index].segment = snapshot.1;
-                    vec![Mark { view: 0, upstream: snapshot.0.clone(), at: snapshot.1, exact: true }]
+                    vec![Mark::first(snapshot)]
                 });
                 let (upstream, at) = match marks.last() {
-                    Some(last) if !last.exact => (last.upstream.clone(), last.at),
+                    Some(last) if last.broken => (last.upstream.clone(), last.at),
                     _ => (current.into(), truth.of(current)?.end()),
                 };
-                marks.push(Mark { view: view.backlog().end(), upstream, at, exact: false });
+                marks.push(Mark { view: view.backlog().end(), upstream, at, exact: false, broken: true });
             }
         }
         if let Some((id, applied, read)) = position {
@@ -138,6 +161,7 @@ impl Checker {
         truth: &Truth,
         snapshot: &(Id, u64),
         (upstream, applied, read): (&str, u64, u64),
+        trouble: Trouble,
     ) -> Result<(), String> {
         let watched = &mut self.views[index];
         let id = view.history().id.as_str();
@@ -148,15 +172,17 @@ impl Checker {
         if !view.relays() {
             let marks = self.ledger.entry(id.into()).or_insert_with(|| {
                 watched.segment = snapshot.1;
-                vec![Mark { view: 0, upstream: snapshot.0.clone(), at: snapshot.1, exact: true }]
+                vec![Mark::first(snapshot)]
             });
-            let exact = *view.state() == State::Live;
-            let at = if exact { applied } else { read };
-            let known = marks.last().is_some_and(|mark| mark.view == end && mark.at == at && mark.upstream == upstream);
-            if !known && watched.halted.as_deref() != Some(id) {
-                marks.push(Mark { view: end, upstream: upstream.into(), at, exact });
+            let live = *view.state() == State::Live;
+            let at = if live { applied } else { read };
+            let exact = live && view.holds_back_from().is_none();
+            let mark = Mark { view: end, upstream: upstream.into(), at, exact, broken: false };
+            if marks.last() != Some(&mark) && watched.halted.as_deref() != Some(id) {
+                marks.push(mark);
             }
         }
+        let repairs = view.settings().cross_key == CrossKey::Repair;
         let (segment, largest) = (watched.segment, view.settings().frame_bytes_max);
         let poison = |upto: u64, id: &str| {
             let lens = watched.lens;
@@ -165,20 +191,22 @@ impl Checker {
                     history.poison.range(segment..=upto.max(segment)).filter(|(place, _)| **place > segment);
                 found
                     .find(|(_, (db, args))| {
-                        lens.must_halt(*db, args) || lens.has_own_history() && wire::length(args) > largest
+                        lens.must_halt(*db, args, repairs) || lens.has_own_history() && wire::length(args) > largest
                     })
                     .map(|(place, _)| *place)
             })
         };
         match view.state() {
             State::Live => {
-                if let Some(place) = poison(applied, upstream) {
+                // What waits in a view for values is looked at when they are there.
+                if let Some(place) = poison(view.holds_back_from().map_or(applied, |held| held.min(applied)), upstream)
+                {
                     return Err(format!("view {index} is live behind {place}, where it had to halt"));
                 }
             }
             State::Halted(fault) if watched.halted.as_deref() != Some(id) => {
                 let earned = match fault.whose {
-                    Party::Plugin => Native::has_failed(&watched.ailment),
+                    _ if let Some(excused) = watched.repair_excused(&view.settings().repair, fault, trouble) => excused,
                     Party::Operator => truth.of(upstream)?.longest > view.settings().transaction_bytes_max,
                     // Told before all of it is read.
                     _ if fault.what.contains("limits.frame") => poison(u64::MAX, upstream).is_some(),
@@ -192,7 +220,18 @@ impl Checker {
             }
             _ => {}
         }
+        watched.look(view, trouble.now);
         Ok(())
+    }
+
+    /// The proxy was started again: its views have halted in none of their histories.
+    pub fn restarted(&mut self) {
+        self.views.iter_mut().for_each(|watched| watched.held_since = None);
+    }
+
+    /// A replica has loaded a snapshot: what it shows may lie before what it showed.
+    pub fn loaded(&mut self, replica: &Replica) {
+        self.shown.remove(&replica.number);
     }
 
     /// Looks at bytes that reach a replica.
@@ -268,12 +307,18 @@ impl Checker {
             _ => self.answers(&replica.true_id, replica.applied)?,
         };
         let history = truth.of(&upstream)?;
-        let first = history.at(from).ok_or("a place before the history")?.0;
+        let mut first = history.at(from).ok_or("a place before the history")?.0;
+        if let Some((id, place)) = self.shown.get(&replica.number)
+            && *id == replica.true_id
+        {
+            first = first.max(*place);
+        }
         let mine = replica.data.digest();
         self.compared += 1;
         for (place, data) in history.commits.range(first..=to.max(first)) {
             let key = (upstream.clone(), *place, lens);
             if *self.digests.entry(key).or_insert_with(|| lens.see(data).digest()) == mine {
+                self.shown.insert(replica.number, (replica.true_id.clone(), *place));
                 return Ok(());
             }
         }

@@ -2,6 +2,8 @@
 //!
 //! The model primary and the model replicas share it; none of the proxy's code is used.
 
+mod joins;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
@@ -95,23 +97,9 @@ impl Dataset {
                 }
             }
             "del" | "unlink" => rest.iter().for_each(|key| self.set(db, key, None)),
-            "rename" => {
-                let entry = self.get(db, &rest[0]).cloned().ok_or("RENAME of a missing key")?;
-                self.set(db, &rest[0], None);
-                self.set(db, &rest[1], Some(entry));
-            }
-            "copy" => {
-                let to = if rest.len() > 3 && rest[2].eq_ignore_ascii_case(b"db") { number(&rest[3])? } else { db };
-                let entry = self.get(db, &rest[0]).cloned().ok_or("COPY of a missing key")?;
-                self.set(to, &rest[1], Some(entry));
-            }
-            "move" => {
-                let entry = self.get(db, &rest[0]).cloned().ok_or("MOVE of a missing key")?;
-                self.set(db, &rest[0], None);
-                self.set(number(&rest[1])?, &rest[0], Some(entry));
-            }
             "pexpireat" => self.expire(db, &rest[0], Some(number(&rest[1])?))?,
             "persist" => self.expire(db, &rest[0], None)?,
+            name if joins::knows(name) => self.join(db, name, rest)?,
             _ => self.change(db, &name, rest)?,
         }
         Ok(())
@@ -127,7 +115,7 @@ impl Dataset {
             None => match name {
                 "append" | "incr" | "incrby" => Value::Text(Vec::new()),
                 "hset" | "hdel" => Value::Hash(BTreeMap::new()),
-                "rpush" | "lpush" | "lpop" => Value::List(VecDeque::new()),
+                "rpush" | "lpush" | "lpop" | "rpop" => Value::List(VecDeque::new()),
                 "sadd" | "srem" => Value::Set(BTreeSet::new()),
                 _ => return Err(format!("a command that no model knows: {name}")),
             },
@@ -146,6 +134,7 @@ impl Dataset {
             ("rpush", Value::List(list)) => list.extend(rest[1..].iter().cloned()),
             ("lpush", Value::List(list)) => rest[1..].iter().for_each(|item| list.push_front(item.clone())),
             ("lpop", Value::List(list)) => drop(list.pop_front()),
+            ("rpop", Value::List(list)) => drop(list.pop_back()),
             ("sadd", Value::Set(set)) => set.extend(rest[1..].iter().cloned()),
             ("srem", Value::Set(set)) => set.retain(|item| !rest[1..].contains(item)),
             _ => return Err(format!("{name} of a value of another type")),

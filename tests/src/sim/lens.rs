@@ -83,8 +83,9 @@ impl Lens {
         seen
     }
 
-    /// Whether no frame can be right for this view, so that it must halt.
-    pub fn must_halt(self, db: u32, args: &[Vec<u8>]) -> bool {
+    /// Whether the view must halt: no frame can be right for it, or none without a value of the primary, which a view that
+    /// does not repair never asks for.
+    pub fn must_halt(self, db: u32, args: &[Vec<u8>], repairs: bool) -> bool {
         if !self.has_plugins() {
             return false;
         }
@@ -93,12 +94,16 @@ impl Lens {
         match &args[0].to_ascii_lowercase()[..] {
             name if name.starts_with(b"x.") => true,
             b"swapdb" => self == Self::Databases,
-            b"rename" => has(db, &args[1]) != has(db, &args[2]),
+            _ if repairs => false,
+            b"rename" | b"lmove" | b"rpoplpush" => !has(db, &args[1]) && has(db, &args[2]),
             b"copy" => {
                 let to = if args.len() > 4 { number(&args[4]) } else { db };
                 !has(db, &args[1]) && has(to, &args[2])
             }
-            b"move" => has(db, &args[1]) != has(number(&args[2]), &args[1]),
+            b"move" => !has(db, &args[1]) && has(number(&args[2]), &args[1]),
+            b"sunionstore" | b"sinterstore" | b"sdiffstore" => {
+                has(db, &args[1]) && args[2..].iter().any(|key| !has(db, key))
+            }
             _ => false,
         }
     }

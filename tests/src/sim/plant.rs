@@ -1,7 +1,13 @@
 //! Faults planted between the proxy and its peers: each is a bug that the proxy could have, and that a checker must see.
 
+use std::collections::BTreeSet;
+
 use super::rng::Rng;
 use super::wire;
+
+const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
+const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
+const RESTORE: &[u8] = b"*6\r\n$7\r\nRESTORE\r\n";
 
 /// What is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,11 +36,21 @@ pub enum Kind {
     AckTooEarly,
     /// The primary fails over without a new id.
     UpstreamForks,
+    /// A value from the primary is lost, though counted: its key is forgotten.
+    RestoreLost,
+    /// A value stands before the commands that have touched its key.
+    RestoreEarly,
+    /// What was held back for a value is not one transaction.
+    WindowTorn,
+    /// Values are taken for those of an earlier place than they are of.
+    FenceEarly,
+    /// Values of a history that is not followed are taken for those of the one that is.
+    ForeignValues,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 17] = [
         Self::ByteLost,
         Self::SelectWrong,
         Self::DelLost,
@@ -47,12 +63,26 @@ impl Kind {
         Self::FicklePlugin,
         Self::AckTooEarly,
         Self::UpstreamForks,
+        Self::RestoreLost,
+        Self::RestoreEarly,
+        Self::WindowTorn,
+        Self::FenceEarly,
+        Self::ForeignValues,
     ];
 
     /// Whether the fault changes what the stream means and would be seen at once by comparing bytes. It has to be seen by
     /// what replicas hold as well.
     pub fn is_about_meaning(self) -> bool {
-        matches!(self, Self::SelectWrong | Self::DelLost | Self::TransactionTorn | Self::IdReused)
+        matches!(
+            self,
+            Self::SelectWrong
+                | Self::DelLost
+                | Self::TransactionTorn
+                | Self::IdReused
+                | Self::RestoreLost
+                | Self::RestoreEarly
+                | Self::WindowTorn
+        )
     }
 }
 
@@ -117,7 +147,7 @@ impl Plant {
         {
             bytes[at + select.len()] = b'7';
         }
-        if let Some(at) = wire::find(bytes, b"\r\n$3\r\nDEL\r\n").map(|at| at - 2)
+        if let Some(at) = wire::find(bytes, b"\r\n$3\r\nDEL\r\n").and_then(|at| at.checked_sub(2))
             && let Ok((wire::Said::Command(_), length)) = wire::parse(&bytes[at..])
             && self.strikes(Kind::DelLost, 300)
         {
@@ -130,12 +160,52 @@ impl Plant {
             blank(bytes, exec, 14);
             blank(bytes, multi, 15);
         }
+        self.on_restore(bytes, blank);
         if let Some(at) = wire::find(bytes, b"+FULLRESYNC ")
             && let Some(digit) = bytes.get_mut(at + 53)
             && self.kind == Kind::OffsetWrong
         {
             self.struck += 1;
             *digit = if *digit == b'9' { b'8' } else { *digit + 1 };
+        }
+    }
+
+    /// What becomes of a value on its way to a replica.
+    fn on_restore(&mut self, bytes: &mut Vec<u8>, blank: impl Fn(&mut Vec<u8>, usize, usize)) {
+        let Some(at) = wire::find(bytes, RESTORE) else { return };
+        let Ok((wire::Said::Command(_), length)) = wire::parse(&bytes[at..]) else { return };
+        let multi = wire::multi_at(&bytes[..at]).map(|multi| multi + MULTI.len());
+        let exec = wire::find(&bytes[at + length..], EXEC).map(|exec| at + length + exec);
+        if self.strikes(Kind::RestoreLost, 300) {
+            blank(bytes, at, length);
+        } else if let (Some(multi), Some(exec)) = (multi, exec) {
+            if self.strikes(Kind::WindowTorn, 500) {
+                blank(bytes, exec, EXEC.len());
+                blank(bytes, multi - MULTI.len(), MULTI.len());
+            } else if self.strikes(Kind::RestoreEarly, 500) {
+                bytes[multi..at + length].rotate_right(length);
+            }
+        }
+    }
+
+    /// What becomes of the primary's answer to those who ask for keys. `id`: the history that it writes now, with its places.
+    pub fn on_values(&mut self, bytes: &mut [u8], id: &str, places: &BTreeSet<u64>) {
+        let digits = b"master_repl_offset:";
+        if let Some(at) = wire::find(bytes, digits).map(|at| at + digits.len())
+            && let Some(length) = wire::find(&bytes[at..], b"\r\n")
+            && let Ok(offset) = String::from_utf8_lossy(&bytes[at..at + length]).parse::<u64>()
+            && let Some(earlier) = places.range(..offset).next_back().map(u64::to_string)
+            && earlier.len() == length
+            && self.strikes(Kind::FenceEarly, 300)
+        {
+            bytes[at..at + length].copy_from_slice(earlier.as_bytes());
+        }
+        let name = b"master_replid:";
+        if let Some(at) = wire::find(bytes, name).map(|at| at + name.len())
+            && let Some(said) = bytes.get_mut(at..at + id.len()).filter(|said| *said != id.as_bytes())
+            && self.strikes(Kind::ForeignValues, 1000)
+        {
+            said.copy_from_slice(id.as_bytes());
         }
     }
 

@@ -1,6 +1,7 @@
 //! The model primary: a key space, a history, and (in `talk`) the primary's half of the replication protocol.
 
 mod talk;
+mod values;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -10,6 +11,8 @@ use super::lens::Lens;
 use super::rng::Rng;
 use super::truth::{History, Id, Truth};
 use super::wire;
+
+pub use values::{Asker, PASSWORD};
 
 /// Commands with more bytes of arguments are noted: some views may be too small for them.
 pub const LARGE_BYTES: usize = 1000;
@@ -92,6 +95,16 @@ pub struct Primary {
     pub moody: u64,
     /// The history and offset of the last snapshot that it made.
     pub snapshot: (Id, u64),
+    /// Those who ask for single keys, by link.
+    pub askers: BTreeMap<u64, Asker>,
+    /// Followers and askers have to say a password.
+    pub wants_password: bool,
+    /// Nobody may DUMP any more.
+    pub denies: bool,
+    /// When it last gave no proper answer to one who asked for keys. Milliseconds.
+    pub unwilling_at: u64,
+    /// How often it told what keys hold.
+    pub answered: u64,
 }
 
 impl Primary {
@@ -111,6 +124,11 @@ impl Primary {
             truth,
             moody: 0,
             snapshot: (Id::new(), 0),
+            askers: BTreeMap::new(),
+            wants_password: false,
+            denies: false,
+            unwilling_at: 0,
+            answered: 0,
         }
     }
 
@@ -160,7 +178,7 @@ impl Primary {
             }
             wire::command(&mut bytes, args);
             let large = args.iter().map(Vec::len).sum::<usize>() > LARGE_BYTES;
-            if large || Lens::ALL.iter().any(|lens| lens.must_halt(*db, args)) {
+            if large || Lens::ALL.iter().any(|lens| lens.must_halt(*db, args, false)) {
                 poison.push((before + bytes.len() as u64, (*db, args.clone())));
             }
             self.data.apply(*db, args).expect("a primary sends only what it could do");
@@ -212,6 +230,7 @@ impl Primary {
 
     /// A replica with all but the last `lost` places takes over under a new id. Links are lost.
     pub fn fail_over(&mut self, lost: usize, keeps_id: bool) -> String {
+        self.leave_askers();
         let old = self.id.clone();
         let history = self.truth.histories[&old].clone();
         let limit = *history.places.iter().rev().nth(lost).unwrap_or(&history.base);
@@ -231,6 +250,7 @@ impl Primary {
 
     /// It comes back with another dataset and no memory of its history.
     pub fn start_anew(&mut self, data: Dataset) -> String {
+        self.leave_askers();
         self.id = wire::id(&mut self.rng);
         self.second = None;
         self.stream_db = None;

@@ -8,10 +8,15 @@ use sluicegate_core::rdb::{Family, write};
 use super::data::{Dataset, Entry, Value, library};
 use super::rng::Rng;
 
+/// The version of the snapshots and dumps of a server.
+fn version(server: &str) -> u16 {
+    if server.starts_with('6') { 9 } else { 11 }
+}
+
 /// Writes a snapshot of `data` as a server of that version does that stands at `offset` of history `id`.
 pub fn snapshot(data: &Dataset, server: &str, (id, offset): (&str, u64), stream_db: u32, rng: &mut Rng) -> Vec<u8> {
     let mut out = Vec::new();
-    write::write_magic(&mut out, Family::Redis, if server.starts_with('6') { 9 } else { 11 });
+    write::write_magic(&mut out, Family::Redis, version(server).into());
     write::write_aux(&mut out, b"redis-ver", server.as_bytes());
     write::write_aux(&mut out, b"repl-stream-db", stream_db.to_string().as_bytes());
     write::write_aux(&mut out, b"repl-id", id.as_bytes());
@@ -47,25 +52,57 @@ pub fn snapshot(data: &Dataset, server: &str, (id, offset): (&str, u64), stream_
 }
 
 fn write_entry(out: &mut Vec<u8>, key: &[u8], value: &Value) {
-    let (kind, count) = match value {
-        Value::Text(text) => return write::write_string_key(out, key, text),
-        Value::List(list) => (1, list.len()),
-        Value::Set(set) => (2, set.len()),
-        Value::Hash(hash) => (4, hash.len()),
-    };
-    out.push(kind);
+    out.push(kind(value));
     write::write_string(out, key);
-    write::write_len(out, count as u64);
-    let mut item = |bytes: &[u8]| write::write_string(out, bytes);
+    write_value(out, value);
+}
+
+fn kind(value: &Value) -> u8 {
     match value {
-        Value::Text(_) => {}
-        Value::List(list) => list.iter().for_each(|bytes| item(bytes)),
-        Value::Set(set) => set.iter().for_each(|bytes| item(bytes)),
-        Value::Hash(hash) => hash.iter().for_each(|(field, value)| {
-            item(field);
-            item(value);
-        }),
+        Value::Text(_) => 0,
+        Value::List(_) => 1,
+        Value::Set(_) => 2,
+        Value::Hash(_) => 4,
     }
+}
+
+fn write_value(out: &mut Vec<u8>, value: &Value) {
+    let mut items: Vec<&[u8]> = Vec::new();
+    match value {
+        Value::Text(text) => return write::write_string(out, text),
+        Value::List(list) => items.extend(list.iter().map(Vec::as_slice)),
+        Value::Set(set) => items.extend(set.iter().map(Vec::as_slice)),
+        Value::Hash(hash) => hash.iter().for_each(|(field, value)| items.extend([field.as_slice(), value])),
+    }
+    let count = if kind(value) == 4 { items.len() / 2 } else { items.len() };
+    write::write_len(out, count as u64);
+    items.iter().for_each(|item| write::write_string(out, item));
+}
+
+/// What DUMP answers for a value.
+pub fn dump(value: &Value, server: &str) -> Vec<u8> {
+    let mut out = vec![kind(value)];
+    write_value(&mut out, value);
+    out.extend_from_slice(&version(server).to_le_bytes());
+    let crc = crc64(&out);
+    out.extend_from_slice(&crc.to_le_bytes());
+    out
+}
+
+/// Reads what a RESTORE carries.
+pub fn undump(payload: &[u8]) -> Result<Value, String> {
+    let (body, foot) = payload.split_last_chunk::<8>().ok_or("a payload without its foot")?;
+    if u64::from_le_bytes(*foot) != crc64(body) {
+        return Err("DUMP payload version or checksum are wrong".into());
+    }
+    let (body, _) = body.split_last_chunk::<2>().ok_or("a payload without its version")?;
+    let mut reader = Reader { rest: body };
+    let kind = reader.byte()?;
+    let value = reader.value(kind)?;
+    if !reader.rest.is_empty() {
+        return Err("a payload that goes on behind its value".into());
+    }
+    Ok(value)
 }
 
 /// Loads a whole snapshot as a replica does. An error is what a server would say before it gives the sync up.

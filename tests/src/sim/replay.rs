@@ -4,7 +4,7 @@ use bytes::Bytes;
 use sluicegate_core::contract::{Drive, Input, LinkId, Output};
 use sluicegate_core::machine::Machine;
 use sluicegate_core::pipeline::Pipeline;
-use sluicegate_core::settings::Settings;
+use sluicegate_core::settings::{CrossKey, Settings};
 use sluicegate_core::snapshot::{Arrival, Contents, Format};
 
 use super::lens::{Lens, Native};
@@ -34,6 +34,9 @@ pub fn views(settings: &Settings, lenses: &[Lens], recording: &Recording<'_>, rn
     let mut settings = settings.clone();
     // All of it is compared, so all of it is kept.
     settings.views.iter_mut().for_each(|view| view.backlog_bytes = 1 << 30);
+    // Where the primary's values find their place is a matter of time: without them nothing is.
+    settings.views.iter_mut().for_each(|view| view.cross_key = CrossKey::Drop);
+    settings.upstream.password = None;
     let pipelines = lenses.iter().map(pipeline).collect();
     let mut machine = Machine::new(settings, pipelines, Box::new(move || ids.entropy()), Shell::time(0));
     let tell = |machine: &mut Machine, input| machine.handle(Shell::time(0), input);

@@ -78,6 +78,8 @@ enum Phase {
 /// A replica.
 #[derive(Debug)]
 pub struct Replica {
+    /// Its place among the replicas of the world.
+    pub number: usize,
     /// The view that it follows.
     pub view: usize,
     manners: Manners,
@@ -109,8 +111,9 @@ pub struct Replica {
 
 impl Replica {
     /// A replica of `view` that holds nothing.
-    pub fn new(view: usize, manners: Manners, rng: Rng) -> Self {
+    pub fn new(number: usize, view: usize, manners: Manners, rng: Rng) -> Self {
         Self {
+            number,
             view,
             manners,
             rng,

@@ -15,7 +15,7 @@ use super::plant::Plant;
 use super::rng::Rng;
 
 /// Unix time at the world's beginning. Milliseconds.
-const EPOCH_MS: u64 = 1_790_000_000_000;
+pub const EPOCH_MS: u64 = 1_790_000_000_000;
 
 /// A snapshot that arrives.
 struct Spool {
@@ -39,8 +39,8 @@ struct Ship {
 /// What the world has to do or to look at after a turn.
 #[derive(Debug)]
 pub enum Errand {
-    /// Connect to the primary.
-    Dial,
+    /// Connect to this port of the primary.
+    Dial(usize),
     /// The machine closes a link.
     Close(LinkId),
     /// Something for the operator.
@@ -84,6 +84,15 @@ impl Shell {
         }
     }
 
+    /// The program is started again: all that it knew is gone.
+    pub fn restart(&mut self, machine: Machine) {
+        self.machine = machine;
+        self.spool = None;
+        self.kept.clear();
+        self.ships.clear();
+        self.probes.clear();
+    }
+
     /// The time as the machine is told it.
     pub fn time(now: u64) -> Now {
         Now { mono_ms: now, unix_ms: EPOCH_MS + now }
@@ -99,7 +108,7 @@ impl Shell {
         let mut errands = Vec::new();
         while let Some(output) = self.machine.poll_output() {
             match output {
-                Output::Dial(_) => errands.push(Errand::Dial),
+                Output::Dial(port) => errands.push(Errand::Dial(port)),
                 Output::Close(link) | Output::HangUp(link) => {
                     self.ships.remove(&link);
                     errands.push(Errand::Close(link));

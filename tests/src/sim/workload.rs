@@ -1,5 +1,7 @@
 //! What clients do to the model primary.
 
+mod joins;
+
 use super::data::Dataset;
 use super::lens::Lens;
 use super::rng::Rng;
@@ -14,19 +16,22 @@ const CLASSES: [&str; 5] = ["k:", "k:", "hid:CANARY:", "hid:plain:", "mv:"];
 #[derive(Debug)]
 pub struct Workload {
     rng: Rng,
-    /// The views of this world: a command that one of them cannot show is written only on purpose.
-    lenses: Vec<Lens>,
+    /// The views of this world, and whether each repairs: a command that one of them cannot show is written only on purpose.
+    views: Vec<(Lens, bool)>,
     /// How often a command is written that makes views halt. In a million.
     pub poison: u64,
     /// How often a value is larger than what is read at once. In a thousand.
     large: u64,
+    /// How often a command joins keys. In a thousand.
+    joins: u64,
 }
 
 impl Workload {
     /// A workload for a world with these views.
-    pub fn new(mut rng: Rng, lenses: Vec<Lens>, poison: u64) -> Self {
+    pub fn new(mut rng: Rng, views: Vec<(Lens, bool)>, poison: u64) -> Self {
         let large = rng.pick(&[0, 0, 3, 10]);
-        Self { rng, lenses, poison, large }
+        let joins = rng.pick(&[0, 50, 200, 500]);
+        Self { rng, views, poison, large, joins }
     }
 
     /// The next unit of commands, and whether it is wrapped in MULTI and EXEC even if it is one command.
@@ -53,7 +58,7 @@ impl Workload {
             let db = if self.rng.permille(800) { home } else { self.database() };
             let Some(args) = self.command(db, &data) else { continue };
             let args: Vec<Vec<u8>> = args;
-            let poisonous = self.lenses.iter().any(|lens| lens.must_halt(db, &args));
+            let poisonous = self.views.iter().any(|(lens, repairs)| lens.must_halt(db, &args, *repairs));
             if poisonous && self.rng.next() % 1_000_000 >= self.poison {
                 continue;
             }
@@ -104,6 +109,9 @@ impl Workload {
 
     fn command(&mut self, db: u32, data: &Dataset) -> Option<Vec<Vec<u8>>> {
         let word = |name: &str| name.as_bytes().to_vec();
+        if self.rng.permille(self.joins) {
+            return self.join(db, data);
+        }
         let mut args = match self.rng.below(28) {
             0..=4 => self.set(),
             5 => {
@@ -202,30 +210,6 @@ impl Workload {
         Some(match self.rng.below(2) {
             0 => vec![b"persist".to_vec(), key],
             _ => vec![b"pexpireat".to_vec(), key, self.time()],
-        })
-    }
-
-    /// A command that carries data from one key or database to another.
-    fn across(&mut self, db: u32, data: &Dataset) -> Option<Vec<Vec<u8>>> {
-        let from = self.existing(db, data)?;
-        let tail = String::from_utf8_lossy(&from[from.len() - 2..]).into_owned();
-        let class = self.class();
-        let class = match from.starts_with(b"hid:C") {
-            // A canary stays among the hidden.
-            true => "hid:CANARY:",
-            false if self.rng.permille(700) => std::str::from_utf8(&from[..from.len() - 2]).ok()?,
-            false => class,
-        };
-        let to = format!("{class}{}{}", &tail[..1], self.rng.below(3)).into_bytes();
-        let other = self.database();
-        Some(match self.rng.below(4) {
-            0 if other != db => vec![b"move".to_vec(), from, other.to_string().into_bytes()],
-            1 if other != db || to != from => {
-                vec![b"copy".to_vec(), from, to, b"DB".to_vec(), other.to_string().into_bytes(), b"REPLACE".to_vec()]
-            }
-            2 if to != from => vec![b"copy".to_vec(), from, to, b"REPLACE".to_vec()],
-            _ if to != from => vec![b"rename".to_vec(), from, to],
-            _ => return None,
         })
     }
 

@@ -4,15 +4,14 @@ mod end;
 mod faults;
 mod links;
 mod setup;
+mod values;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use sluicegate_core::contract::{Drive, Input, Level, LinkId};
-use sluicegate_core::machine::Machine;
-use sluicegate_core::pipeline::Pipeline;
-use sluicegate_core::settings::Settings;
+use sluicegate_core::settings::{CrossKey, Settings};
 
-use super::check::Checker;
+use super::check::{Checker, Trouble};
 use super::lens::{Ailment, Lens, Native};
 use super::plant::{Kind, Plant};
 use super::primary::Primary;
@@ -23,7 +22,8 @@ use super::story::Story;
 use super::truth::Id;
 use super::workload::Workload;
 use super::{Options, Report};
-use setup::{ailment, primary_manners, replica, settings};
+use setup::{ailment, machine, primary_manners, replica, settings};
+use values::Values;
 
 /// Steps with faults.
 const STEPS: u64 = 4_500;
@@ -63,12 +63,17 @@ pub struct World {
     workload: Workload,
     shell: Shell,
     checker: Checker,
+    natives: Vec<Option<Native>>,
     up: Option<Up>,
-    dial_at: Option<u64>,
+    values: Option<Values>,
+    /// When the primary's ports are connected to.
+    dials: [Option<u64>; 2],
     downs: BTreeMap<LinkId, Down>,
     replicas: Vec<Replica>,
     next_link: u64,
     ticked: u64,
+    /// The faults have stopped.
+    healed: bool,
     plant: Option<Kind>,
     report: Report,
 }
@@ -77,7 +82,7 @@ impl World {
     /// The world of `seed`.
     pub fn new(seed: u64, options: Options) -> Self {
         let mut rng = Rng::new(seed);
-        let mut ids = rng.fork();
+        let ids = rng.fork();
         let manners = primary_manners(&mut rng);
         let mut lenses: Vec<Lens> = (0..1 + rng.below(3)).map(|_| rng.pick(&Lens::ALL)).collect();
         if manners.version.starts_with('6') {
@@ -90,41 +95,41 @@ impl World {
             .zip(&ailments)
             .map(|(lens, ailment)| lens.has_own_history().then(|| Native::new(*lens, ailment.clone())))
             .collect();
-        let boxed = |(native, lens): (&Option<Native>, &Lens)| {
-            native.clone().filter(|_| lens.has_plugins()).map(|native| Box::new(native) as Box<dyn Pipeline>)
-        };
-        let reused = options.plant == Some(Kind::IdReused);
-        let entropy = Box::new(move || if reused { [7; 20] } else { ids.entropy() });
-        let machine =
-            Machine::new(settings.clone(), natives.iter().zip(&lenses).map(boxed).collect(), entropy, Shell::time(0));
+        let machine = machine(&settings, &natives, &lenses, ids, (options.plant, 0));
         let plant = options.plant.map(|kind| Plant::new(kind, rng.fork()));
         let poison = rng.pick(&[0, 0, 0, 30_000, 300_000]);
-        let mut workload = Workload::new(rng.fork(), lenses.clone(), 0);
+        let repairs = settings.views.iter().map(|view| view.cross_key == CrossKey::Repair);
+        let repairs = lenses.iter().copied().zip(repairs);
+        let mut workload = Workload::new(rng.fork(), repairs.collect(), 0);
         let keys = rng.pick(&[0, 5, 30, 100]);
         let data = workload.dataset(keys);
         workload.poison = poison;
         let mut primary = Primary::new(rng.fork(), manners, data);
+        primary.wants_password = settings.upstream.password.is_some();
         primary.moody = rng.pick(&[0, 30, 200]);
         let count = rng.pick(&[1, 2, 3, 3, 4, 5, 12]);
-        let replicas = (0..count).map(|n| replica(n % lenses.len(), &mut rng)).collect();
+        let replicas = (0..count).map(|n| replica(n, n % lenses.len(), &mut rng)).collect();
         let checked: Vec<_> = lenses.iter().copied().zip(ailments).collect();
         let mut world = Self {
             story: Story::new(options.aloud),
             now: 0,
             pace: rng.pick(&[1, 4, 20, 100]),
             trouble: rng.pick(&[0, 2, 6, 20]),
-            shell: Shell::new(machine, natives, rng.fork(), plant),
+            shell: Shell::new(machine, natives.clone(), rng.fork(), plant),
             checker: Checker::new(&checked),
             lenses,
             settings,
             primary,
             workload,
+            natives,
             up: None,
-            dial_at: None,
+            values: None,
+            dials: [None; 2],
             downs: BTreeMap::new(),
             replicas,
             next_link: 1,
             ticked: 0,
+            healed: false,
             plant: options.plant,
             report: Report::default(),
             rng,
@@ -152,20 +157,27 @@ impl World {
     }
 
     /// What the world went through.
-    pub fn report(&self) -> Report {
-        let stats = self.shell.machine.stats();
+    pub fn report(&mut self) -> Report {
+        self.remember();
         Report {
             ms: self.now,
             compared: self.checker.compared,
             applied: self.replicas.iter().map(|replica| replica.frames).sum(),
-            full_syncs: stats.upstream_full_syncs,
-            partial_syncs: stats.upstream_partial_syncs,
-            snapshots: stats.sync_full,
-            continued: stats.sync_partial_ok,
             halts: self.checker.halts,
             fingerprint: self.story.fingerprint(),
             ..self.report
         }
+    }
+
+    /// Adds up what this run of the proxy has counted.
+    fn remember(&mut self) {
+        let machine = &self.shell.machine;
+        let (stats, report) = (machine.stats(), &mut self.report);
+        report.full_syncs += stats.upstream_full_syncs;
+        report.partial_syncs += stats.upstream_partial_syncs;
+        report.snapshots += stats.sync_full;
+        report.continued += stats.sync_partial_ok;
+        report.repaired += machine.views().iter().map(|view| view.counts().repaired).sum::<u64>();
     }
 
     /// One step of one of those who live here.
@@ -179,7 +191,7 @@ impl World {
             self.misfortune()?;
         }
         let links = self.downs.len();
-        match self.rng.below(5 + links) {
+        match self.rng.below(7 + links) {
             0 if writes => self.write(),
             0 | 1 => {
                 self.primary_speaks()?;
@@ -187,8 +199,9 @@ impl World {
             }
             2 | 3 => self.shell.work(),
             4 => self.attach(),
+            5 | 6 => self.serve_values()?,
             n => {
-                let link = *self.downs.keys().nth(n - 5).unwrap_or(&LinkId(0));
+                let link = *self.downs.keys().nth(n - 7).unwrap_or(&LinkId(0));
                 self.serve(link)?;
             }
         }
@@ -206,9 +219,10 @@ impl World {
         }
         for errand in self.shell.turn() {
             match errand {
-                Errand::Dial => {
-                    self.report.dials += 1;
-                    self.dial_at = Some(self.now + self.rng.pick(&[0, 5, 50, 400]));
+                Errand::Dial(port) => {
+                    self.report.dials += u64::from(port == 0);
+                    self.report.value_dials += u64::from(port == 1);
+                    self.dials[port] = Some(self.now + self.rng.pick(&[0, 5, 50, 400]));
                 }
                 Errand::Close(link) => self.proxy_closes(link),
                 Errand::Note(note) => {
@@ -225,7 +239,9 @@ impl World {
     /// The checkers look at the machine.
     fn look(&mut self) -> Result<(), String> {
         let primary = &self.primary;
-        self.checker.machine(&self.shell.machine, &primary.truth, &primary.id, &primary.snapshot)
+        let trouble =
+            Trouble { now: self.now, unwilling_at: primary.unwilling_at, denied: primary.denies, healed: self.healed };
+        self.checker.machine(&self.shell.machine, &primary.truth, &primary.id, &primary.snapshot, trouble)
     }
 
     fn write(&mut self) {
@@ -242,9 +258,11 @@ impl World {
                 replica.tick(self.now, &mut down.to_proxy);
             }
         }
-        if self.dial_at.is_some_and(|at| self.now >= at) {
-            self.dial_at = None;
+        if self.dials[0].take_if(|at| self.now >= *at).is_some() {
             self.connect()?;
+        }
+        if self.dials[1].take_if(|at| self.now >= *at).is_some() {
+            self.connect_values()?;
         }
         self.shell.tell(Input::Tick);
         self.settle()

@@ -263,7 +263,7 @@ impl Machine {
         }
         let under = renamed.map_or_else(Default::default, |id| format!(" under the new id {}", id.short()));
         self.note(Level::Info, "partial-sync", format!("the primary goes on behind offset {read}{under}"));
-        write_ack(out, applied);
+        write_ack(out, held_back_from(&self.views).map_or(applied, |held| held.min(applied)));
         Ok(())
     }
 

@@ -213,12 +213,15 @@ impl Machine {
         self.order_values();
     }
 
-    /// The primary cannot answer now: the views ask again a little later.
+    /// The primary cannot answer now: the views ask again a little later, and on another link. Behind a failover this one may
+    /// lead to a server that is no primary any more, and would go on to do so.
     fn values_not_now(&mut self, why: &str) {
         self.note(Level::Debug, "values-not-now", format!("values are asked for again in {NOT_NOW_MS} ms: {why}"));
         self.repair.not_before = self.now.mono_ms + NOT_NOW_MS;
-        self.repair.trouble = why.into();
         self.forget_orders();
+        self.close_values_link();
+        self.values_lost("closed, to be made again");
+        self.repair.trouble = why.into();
     }
 
     /// It never will: a view that waits for these values cannot be kept right. Where several do, each asks again by itself:

@@ -1,6 +1,6 @@
 //! The primary's half of the replication protocol.
 
-use super::{Primary, Talk};
+use super::{PASSWORD, Primary, Talk};
 use crate::sim::rdb;
 use crate::sim::wire::{self, Said};
 
@@ -52,6 +52,7 @@ impl Primary {
                 }
                 follower.out.extend(b"+OK\r\n");
             }
+            b"auth" if args.last().is_some_and(|word| word == PASSWORD.as_bytes()) => follower.out.extend(b"+OK\r\n"),
             b"psync" if bad => {
                 let errors = [
                     "-NOMASTERLINK Can't SYNC while not connected with my master\r\n",

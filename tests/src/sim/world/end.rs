@@ -10,7 +10,7 @@ use crate::sim::rdb;
 use crate::sim::replay::{self, Recording};
 
 /// When the faults have stopped, everything must be well after so long. Milliseconds.
-const HEALED_WITHIN_MS: u64 = 60_000;
+const HEALED_WITHIN_MS: u64 = 120_000;
 
 impl World {
     /// The faults stop; everything must be well before long.
@@ -19,6 +19,8 @@ impl World {
         (self.trouble, self.primary.moody, self.pace) = (0, 0, 10);
         (self.rng.generous, self.shell.rng.generous) = (true, true);
         self.up.iter_mut().for_each(|up| up.stalled_until = 0);
+        self.values.iter_mut().for_each(|values| values.stalled_until = 0);
+        (self.healed, self.primary.unwilling_at) = (true, self.now);
         self.downs.values_mut().for_each(|down| down.stalled_until = 0);
         self.replicas.iter_mut().for_each(|replica| replica.asleep_until = 0);
         if self.primary.followers.values().any(|follower| follower.damaged) {
@@ -42,26 +44,33 @@ impl World {
     /// The operator ends the program: those who stream get what is there.
     pub(super) fn shut_down(&mut self) -> Result<(), String> {
         let floor = self.settings.upstream.backoff_min_ms;
-        if self.report.dials * floor > self.now + 2000 {
-            return Err(format!("{} attempts to reach the primary in {} ms", self.report.dials, self.now));
+        for dials in [self.report.dials, self.report.value_dials] {
+            if dials.saturating_sub(self.report.restarts) * floor > self.now + 2000 {
+                return Err(format!("{dials} attempts to reach the primary in {} ms", self.now));
+            }
         }
         self.write();
         self.primary_speaks()?;
         let machine = &self.shell.machine;
         let streaming = machine.replicas().filter(|(_, replica)| replica.phase == Phase::Streaming);
-        let due = streaming.map(|(link, replica)| (*link, machine.views()[replica.view].backlog().end()));
+        let due = streaming.map(|(link, replica)| (*link, replica.view, machine.views()[replica.view].backlog().end()));
         let due: Vec<_> = due.collect();
         self.shell.tell(Input::Shutdown);
         self.look()?;
         for _ in 0..5000 {
             self.step(false)?;
             if self.shell.machine.is_drained() {
-                let short = due.iter().find(|(link, end)| {
+                let views = self.shell.machine.views();
+                let short = due.iter().find(|(link, view, end)| {
+                    // One that has halted since has closed its replicas.
+                    if matches!(views[*view].state(), State::Halted(_)) {
+                        return false;
+                    }
                     let Some(down) = self.downs.get(link) else { return true };
                     self.replicas[down.replica].read() + (down.to_replica.len() as u64) < *end
                 });
                 return short
-                    .map_or(Ok(()), |(link, end)| Err(format!("drained, but link {} has not got {end}", link.0)));
+                    .map_or(Ok(()), |(link, _, end)| Err(format!("drained, but link {} has not got {end}", link.0)));
             }
         }
         Err("the machine is not drained long after it was told to stop".into())
@@ -72,6 +81,9 @@ impl World {
         let machine = &self.shell.machine;
         if machine.upstream_phase() != upstream::Phase::Streaming || !self.primary.is_calm() {
             return Some(format!("the link to the primary is {:?}", machine.upstream_phase()));
+        }
+        if let Some(view) = machine.views().iter().position(|view| view.holds_back_from().is_some()) {
+            return Some(format!("view {view} holds back what it has"));
         }
         for (number, replica) in self.replicas.iter().enumerate() {
             if matches!(machine.views()[replica.view].state(), State::Halted(_)) {

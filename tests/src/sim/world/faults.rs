@@ -3,6 +3,7 @@
 use sluicegate_core::contract::LinkId;
 
 use super::World;
+use super::setup::machine;
 use crate::sim::plant::Kind;
 
 impl World {
@@ -13,7 +14,7 @@ impl World {
             n => *self.downs.keys().nth(self.rng.below(n)).unwrap_or(&LinkId(0)),
         };
         let long = self.rng.pick(&[50, 500, 3_000, 70_000]);
-        match self.rng.below(18) {
+        match self.rng.below(25) {
             0..=3 => {
                 self.tell("the link to the primary is cut".into());
                 self.primary_speaks()?;
@@ -52,7 +53,9 @@ impl World {
                 self.tell("the primary talks nonsense".into());
                 self.primary.babble();
             }
-            _ => self.now += long.min(5_000),
+            17 => self.now += long.min(5_000),
+            18 if self.rng.permille(300) => self.restart(),
+            _ => self.trouble_values(),
         }
         Ok(())
     }
@@ -81,6 +84,7 @@ impl World {
         self.lose_primary("connection reset");
         let event = self.primary.fail_over(1, self.plant == Some(Kind::UpstreamForks));
         self.tell(format!("in the middle of a transaction: {event}"));
+        self.lose_dead_values();
         for _ in 0..self.rng.below(8) {
             self.write();
         }
@@ -102,8 +106,40 @@ impl World {
             }
         };
         self.tell(event);
+        self.lose_dead_values();
         for _ in 0..self.rng.below(4) {
             self.write();
         }
+    }
+
+    /// After a failover: the link for single keys is gone, unless it stays with the server that was the primary.
+    fn lose_dead_values(&mut self) {
+        if self.values.as_ref().is_some_and(|values| !self.primary.is_left(values.link.0)) {
+            self.lose_values();
+        }
+    }
+
+    /// The proxy ends without a word and is started again: it has forgotten everything.
+    fn restart(&mut self) {
+        self.tell("the proxy is started again".into());
+        self.report.restarts += 1;
+        self.primary.followers.clear();
+        self.primary.askers.clear();
+        (self.up, self.values, self.dials) = (None, None, [None; 2]);
+        for link in self.downs.keys().copied().collect::<Vec<_>>() {
+            if let Some(down) = self.downs.get_mut(&link) {
+                down.closed = true;
+            }
+            self.lose_replica(link, false);
+        }
+        self.remember();
+        self.shell.restart(machine(
+            &self.settings,
+            &self.natives,
+            &self.lenses,
+            self.rng.fork(),
+            (self.plant, self.now),
+        ));
+        self.checker.restarted();
     }
 }

@@ -39,6 +39,7 @@ impl World {
         let Some(up) = self.up.as_mut().filter(|up| up.stalled_until <= self.now) else { return Ok(()) };
         if let Some(outbox) = self.shell.machine.outbox(up.link) {
             let mut bytes = outbox.take();
+            self.checker.acknowledged(&self.shell.machine, &bytes)?;
             if let Some(plant) = &mut self.shell.plant {
                 plant.on_bytes_up(&mut bytes);
             }
@@ -178,7 +179,11 @@ impl World {
         let mut seen = |replica: &Replica, event: Event| match event {
             Event::Continued { asked, held, honest } => checker.continued(replica, truth, &asked, held, honest),
             Event::Stream { offset, bytes } => checker.stream(replica, truth, offset, &bytes),
-            Event::Loaded | Event::Published => checker.published(replica, truth),
+            Event::Loaded => {
+                checker.loaded(replica);
+                checker.published(replica, truth)
+            }
+            Event::Published => checker.published(replica, truth),
             Event::Sent(line) => {
                 told.push(line);
                 Ok(())
@@ -197,6 +202,8 @@ impl World {
         if self.up.as_ref().is_some_and(|up| up.link == link) {
             self.up = None;
             self.primary.followers.remove(&link.0);
+        } else if self.values.take_if(|values| values.link == link).is_some() {
+            self.primary.askers.remove(&link.0);
         } else if let Some(down) = self.downs.get_mut(&link) {
             down.closed = true;
         }

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use sluicegate_core::settings::{Settings, UpstreamSettings, ViewSettings};
+use sluicegate_core::machine::Machine;
+use sluicegate_core::pipeline::Pipeline;
+use sluicegate_core::settings::{CrossKey, RepairLimits, Settings, UpstreamSettings, ViewSettings};
 
-use crate::sim::lens::{Ailment, Lens};
+use crate::sim::lens::{Ailment, Lens, Native};
 use crate::sim::plant::Kind;
 use crate::sim::primary;
 use crate::sim::replica::{self, Replica};
 use crate::sim::rng::Rng;
+use crate::sim::shell::Shell;
 
 pub(super) fn ailment(rng: &mut Rng, plant: Option<Kind>) -> Ailment {
     let failing = rng.permille(60).then(|| Arc::new(AtomicU64::new(rng.within(1..2000))));
@@ -18,6 +21,12 @@ pub(super) fn ailment(rng: &mut Rng, plant: Option<Kind>) -> Ailment {
 
 pub(super) fn settings(lenses: &[Lens], rng: &mut Rng) -> Settings {
     let largest = rng.pick(&[3_000, 50_000, 1 << 29, 1 << 29]);
+    let repair = RepairLimits {
+        window_bytes_max: rng.pick(&[4_000, 1 << 26, 1 << 26, 1 << 26]),
+        window_ms_max: rng.pick(&[5_000, 30_000, 30_000]),
+        keys_max: rng.pick(&[3, 10_000, 10_000, 10_000]),
+        value_bytes_max: rng.pick(&[200, 1 << 26, 1 << 26, 1 << 26, 1 << 26]),
+    };
     let views = lenses.iter().enumerate().map(|(index, lens)| {
         let mut view = ViewSettings::new(&format!("view{index}"));
         view.pipeline = if lens.has_plugins() { vec![format!("{lens:?}")] } else { Vec::new() };
@@ -26,10 +35,14 @@ pub(super) fn settings(lenses: &[Lens], rng: &mut Rng) -> Settings {
         view.frame_bytes_max = largest;
         view.transaction_bytes_max = rng.pick(&[1_000, 1 << 26, 1 << 26]);
         view.stalled_ms = rng.pick(&[5_000, 60_000]);
+        view.cross_key = if rng.permille(150) { CrossKey::Halt } else { CrossKey::Repair };
+        view.repair = repair;
         view
     });
     let views = views.collect();
-    Settings { upstream: UpstreamSettings::new("primary", 6379), views, users: Vec::new(), version: "sim".into() }
+    let mut upstream = UpstreamSettings::new("primary", 6379);
+    upstream.password = rng.permille(300).then(|| primary::PASSWORD.into());
+    Settings { upstream, views, users: Vec::new(), version: "sim".into() }
 }
 
 pub(super) fn primary_manners(rng: &mut Rng) -> primary::Manners {
@@ -43,12 +56,28 @@ pub(super) fn primary_manners(rng: &mut Rng) -> primary::Manners {
     }
 }
 
-pub(super) fn replica(view: usize, rng: &mut Rng) -> Replica {
+pub(super) fn replica(number: usize, view: usize, rng: &mut Rng) -> Replica {
     let manners = replica::Manners {
         takes_eof: rng.permille(700),
         takes_id: rng.permille(900),
         says_port: rng.permille(800),
         says_version: rng.permille(300),
     };
-    Replica::new(view, manners, rng.fork())
+    Replica::new(number, view, manners, rng.fork())
+}
+
+/// The proxy, as it is when it is started at the world's time `now`.
+pub(super) fn machine(
+    settings: &Settings,
+    natives: &[Option<Native>],
+    lenses: &[Lens],
+    mut ids: Rng,
+    (plant, now): (Option<Kind>, u64),
+) -> Machine {
+    let boxed = |(native, lens): (&Option<Native>, &Lens)| {
+        native.clone().filter(|_| lens.has_plugins()).map(|native| Box::new(native) as Box<dyn Pipeline>)
+    };
+    let reused = plant == Some(Kind::IdReused);
+    let entropy = Box::new(move || if reused { [7; 20] } else { ids.entropy() });
+    Machine::new(settings.clone(), natives.iter().zip(lenses).map(boxed).collect(), entropy, Shell::time(now))
 }
