@@ -139,7 +139,7 @@ fn a_falsified_row_is_found() -> Result<()> {
         eprintln!("  {tamper:?}");
         stage.tamper(tamper);
         let mut found = None;
-        for _ in 0..12 {
+        for _ in 0..40 {
             stretch(&mut stage, &mut generator)?;
             found = stage.compare().err();
             if found.is_some() {

@@ -166,7 +166,7 @@ impl Shard {
         let other = |dialect| if dialect == Dialect::K3 { Dialect::K2 } else { Dialect::K3 };
         self.trying = match self.dialect {
             None => other(self.trying),
-            Some(known) if self.silent % SILENT_LINKS_MAX == 0 => other(known),
+            Some(known) if self.silent.is_multiple_of(SILENT_LINKS_MAX) => other(known),
             Some(Dialect::K3) => Dialect::K3,
             Some(_) => Dialect::K2,
         };

@@ -62,6 +62,12 @@ impl Primary {
                 follower.out.extend(errors[mood].bytes());
                 (follower.talk, follower.closing) = (Talk::Dead, true);
             }
+            // It has no modules; some do not say so much.
+            b"command" => {
+                let said =
+                    self.rng.pick(&["*0\r\n", "-NOPERM this user has no permissions to run the 'command' command\r\n"]);
+                follower.out.extend(said.bytes());
+            }
             b"psync" => self.psync(link, args, now),
             other => return Err(format!("the proxy says {} to its primary", other.escape_ascii())),
         }
