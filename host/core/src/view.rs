@@ -4,6 +4,7 @@
 //! byte for byte, under the primary's id. A view lives in segments: each begins with a snapshot of the primary and ends when
 //! the primary no longer continues the stream. Nothing of one segment is ever joined to another.
 
+mod journal;
 mod repair;
 mod window;
 
@@ -23,7 +24,10 @@ use crate::position::{Asked, History, ReplId};
 use crate::projection::{Bounds, Counts, Projection};
 use crate::rope::Rope;
 use crate::settings::{CrossKey, ViewSettings};
+use journal::Journal;
 use window::Window;
+
+pub use journal::Repaired;
 
 /// Checkpoints of the ledger are this many bytes of the view apart, at least.
 const LEDGER_STEP_BYTES: u64 = 16 * 1024;
@@ -82,6 +86,7 @@ struct Own {
     projected: u64,
     /// The upstream's offset that everything in the backlog reaches.
     settled: u64,
+    journal: Journal,
     /// How long values were waited for in all. Milliseconds.
     waited_ms: u64,
 }
@@ -214,6 +219,7 @@ impl View {
             window: Window::default(),
             projected: segment.offset,
             settled: segment.offset,
+            journal: Journal::default(),
             waited_ms: 0,
         });
         let (id, offset) = if own_history { (fresh, 0) } else { (segment.id, segment.offset) };

@@ -149,6 +149,10 @@ impl Machine {
                 view.settings().pipeline.join("+"),
             );
             field(out, &format!("view_{}", view.settings().name), value);
+            if let Some(last) = view.journal().next_back() {
+                let value = format!("fence={},keys={},offset={}", last.fence, last.keys, last.view);
+                field(out, &format!("view_{}_last_repair", view.settings().name), value);
+            }
             if let State::Halted(fault) = view.state() {
                 field(out, &format!("view_{}_halted", view.settings().name), fault);
             }

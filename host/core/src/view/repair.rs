@@ -3,6 +3,7 @@
 use alloc::format;
 use alloc::vec::Vec;
 
+use super::journal::Repaired;
 use super::window::Answer;
 use super::{Checkpoint, Own, State, View};
 use crate::backlog::Backlog;
@@ -61,6 +62,11 @@ impl View {
     /// Keys whose values are to come, and the bytes held back for them.
     pub fn held(&self) -> (usize, usize) {
         self.own.as_ref().map_or((0, 0), |own| (own.projection.tainted(), own.held_bytes()))
+    }
+
+    /// The values that entered the view's stream in this segment, the latest last.
+    pub fn journal(&self) -> impl DoubleEndedIterator<Item = Repaired> + '_ {
+        self.own.iter().flat_map(|own| own.journal.entries())
     }
 
     /// How long the view has waited for values in this segment. Milliseconds.
@@ -153,6 +159,7 @@ impl Own {
         }
         let (values, waited) = self.window.take(now);
         self.waited_ms += waited;
+        self.journal.record(Repaired { fence, keys: values.len(), view: backlog.end() });
         let restored = self.projection.restore(values, &mut self.rope);
         if !self.rope.is_empty() {
             // What was held back the longest has gone out.

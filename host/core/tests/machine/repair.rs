@@ -2,7 +2,7 @@
 
 use sluicegate_core::contract::{Input, LinkId};
 use sluicegate_core::settings::{RepairLimits, ViewSettings};
-use sluicegate_core::view::State;
+use sluicegate_core::view::{Repaired, State};
 
 use crate::rig::{A, Filter, Rig, frame, frames};
 
@@ -48,6 +48,17 @@ fn a_value_is_fetched_and_the_stream_goes_on_behind_it() {
         rig.got(replica),
         [frame("MULTI"), frame("SET b 1"), restore("d", "v"), frames("EXEC | SADD d n")].concat()
     );
+}
+
+#[test]
+fn what_was_fetched_is_recorded_with_its_place_in_both_histories() {
+    let (mut rig, replica) = filter(RepairLimits::default());
+    rig.up(frames("SET a 1 | SUNIONSTORE d a x:b"));
+    rig.connect_values();
+    let (fence, place) = (read(&rig), rig.got(replica).len() as u64);
+    rig.give_values(A, fence, &[Some("v")]);
+    let entries: Vec<_> = rig.machine.views()[0].journal().collect();
+    assert_eq!(entries, [Repaired { fence, keys: 1, view: place }]);
 }
 
 #[test]
