@@ -3,6 +3,7 @@
 //! One door in ([`Drive::handle`](crate::contract::Drive::handle)), one door out
 //! ([`Drive::poll_output`](crate::contract::Drive::poll_output) and the outboxes).
 
+mod acks;
 mod admin;
 mod clock;
 mod commands;

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::Machine;
-use super::follow::held_back_from;
+use super::acks::held_back_from;
 use crate::contract::{Level, LinkId, Output};
 use crate::fault::Fault;
 use crate::fetch::{Answer, Fetched, Fetcher, Phase, Value, Wanted};
