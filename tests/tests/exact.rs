@@ -1,12 +1,13 @@
 //! Random commands from the whole command table through a view that drops, keeps and renames, on each server; then every
 //! key is compared.
 //!
-//! `SLUICEGATE_EXACT_SEED=n` repeats a run, `SLUICEGATE_EXACT_COMMANDS=n` makes it longer or shorter.
+//! `SLUICEGATE_EXACT_SEED=random` draws other commands than usual, `=n` repeats a run; `SLUICEGATE_EXACT_COMMANDS=n` makes it
+//! longer or shorter.
 
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use sluicegate_tests::exact::{DIFFERS, Generator, Lens, Mix, Stage, Tamper, rows};
+use sluicegate_tests::exact::{DIFFERS, Generator, Lens, Mix, Stage, Tamper, rows, seed};
 use sluicegate_tests::server::Kind;
 
 /// Commands of a run, where nothing else is asked for.
@@ -20,10 +21,6 @@ const BATCH: usize = 200;
 
 fn number_from(variable: &str) -> Result<Option<u64>> {
     std::env::var(variable).ok().map(|text| text.parse().with_context(|| format!("{variable}={text}"))).transpose()
-}
-
-fn seed() -> Result<u64> {
-    Ok(number_from("SLUICEGATE_EXACT_SEED")?.unwrap_or_else(|| fastrand::u64(..1_000_000)))
 }
 
 /// Sends about `STRETCH` commands; returns how many.

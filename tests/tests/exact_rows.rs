@@ -1,14 +1,14 @@
 //! Every row of the command table by itself: random invocations through a view that drops, keeps and renames, on each
 //! server, then every key is compared. What fails is named by its row.
 //!
-//! `SLUICEGATE_EXACT_SEED=n` repeats a run, `SLUICEGATE_EXACT_ROW=name` runs one row alone.
+//! `SLUICEGATE_EXACT_SEED=random` draws other commands than usual, `=n` repeats a run, `SLUICEGATE_EXACT_ROW=name` runs one row alone.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use sluicegate_core::command::Table;
-use sluicegate_tests::exact::{Generator, Lens, Mix, Stage, known, rows};
+use sluicegate_tests::exact::{Generator, Lens, Mix, Stage, known, rows, seed};
 use sluicegate_tests::server::{Kind, Server};
 use sluicegate_tests::wait::wait_for;
 
@@ -61,10 +61,7 @@ fn rows_alone(kind: Kind, mix: Mix) -> Result<()> {
     if kind.find_or_say().is_none() {
         return Ok(());
     }
-    let seed = match std::env::var("SLUICEGATE_EXACT_SEED") {
-        Ok(text) => text.parse().context("SLUICEGATE_EXACT_SEED")?,
-        Err(_) => fastrand::u64(..1_000_000),
-    };
+    let seed = seed()?;
     let only = std::env::var("SLUICEGATE_EXACT_ROW").ok();
     eprintln!("{kind:?}: SLUICEGATE_EXACT_SEED={seed}");
     let start = Instant::now();
