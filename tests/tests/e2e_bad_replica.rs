@@ -221,8 +221,9 @@ fn garbage_on_a_view_port_closes_that_connection_alone() -> Result<()> {
 }
 
 #[test]
-fn a_command_that_joins_kept_and_dropped_keys_halts_the_view_with_a_reason() -> Result<()> {
-    let (primary, proxy) = stage(Config::both_views)?;
+fn a_command_that_joins_kept_and_dropped_keys_halts_a_view_that_is_to_halt_with_a_reason() -> Result<()> {
+    let halting = |config: Config| config.view("all", &[]).view_with("members", FILTERED, "cross-key = \"halt\"");
+    let (primary, proxy) = stage(halting)?;
     let mut replica = Server::replica_of(Kind::Redis70, proxy.addr("members"))?;
     replica.wait_link_up()?;
     let mut all = MiniReplica::join(proxy.addr("all"))?;
