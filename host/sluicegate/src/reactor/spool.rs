@@ -246,7 +246,7 @@ fn own(what: String) -> Fault {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use mio::{Poll, Token, Waker};
     use sluicegate_core::kevy::snapshot::{write_end, write_head};
@@ -292,6 +292,12 @@ mod tests {
         for id in [done, old, late] {
             spools.open(id, Format::Kevy);
             spools.write(id, empty().slice(..4));
+        }
+        // Each thread makes its own file, when its turn comes.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while names().len() < 3 {
+            assert!(Instant::now() < deadline, "only {:?} are there", names());
+            thread::yield_now();
         }
         for id in [old, done] {
             spools.write(id, empty().slice(4..));
