@@ -114,7 +114,7 @@ fn send(mut link: Link, stream: Arc<Vec<u8>>) -> thread::JoinHandle<Result<()>> 
 }
 
 /// Keeps the last bytes of the stream in `tail` and tells whether they are the marker.
-fn ends_with_marker(tail: &mut Vec<u8>, read: &[u8]) -> bool {
+pub(crate) fn ends_with_marker(tail: &mut Vec<u8>, read: &[u8]) -> bool {
     let from = read.len().saturating_sub(MARKER.len());
     tail.extend_from_slice(&read[from..]);
     let excess = tail.len().saturating_sub(MARKER.len());

@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, anyhow, ensure};
 use sluicegate_core::resp;
 
+use crate::e2e::ends_with_marker;
 use crate::middle::{Kind, Middle, real_primary};
 use crate::process::Scratch;
 use crate::rdb::Names;
@@ -66,13 +67,8 @@ fn measure(kind: Kind, commands: u64, repairs: bool) -> Result<Sample> {
     let began = Instant::now();
     let writer = thread::spawn(move || write(address, commands, repairs));
     let mut tail = Vec::new();
-    sink.drain(|read| {
-        tail.extend_from_slice(&read[read.len().saturating_sub(MARKER.len())..]);
-        let excess = tail.len().saturating_sub(MARKER.len());
-        tail.drain(..excess);
-        Ok(tail == MARKER)
-    })
-    .with_context(|| middle.process.as_ref().map(|process| process.log_tail()).unwrap_or_default())?;
+    sink.drain(|read| Ok(ends_with_marker(&mut tail, read)))
+        .with_context(|| middle.process.as_ref().map(|process| process.log_tail()).unwrap_or_default())?;
     let seconds = began.elapsed().as_secs_f64();
     writer.join().map_err(|_| anyhow!("a client panicked"))??;
 

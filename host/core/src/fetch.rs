@@ -172,11 +172,8 @@ impl Fetcher {
         self.greetings = 1;
         // AUTH comes first: Redis 8.2 loses the answer of a refused AUTH that stands behind another command.
         if let Some(password) = &self.settings.password {
+            resp::write_auth(out, self.settings.username.as_deref(), password);
             self.greetings = 2;
-            match &self.settings.username {
-                Some(user) => resp::write_command(out, &[b"AUTH", user.as_bytes(), password.as_bytes()]),
-                None => resp::write_command(out, &[b"AUTH", password.as_bytes()]),
-            }
         }
         resp::write_command(out, &[b"CLIENT", b"SETNAME", CLIENT_NAME.as_bytes()]);
     }

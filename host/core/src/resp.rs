@@ -72,6 +72,12 @@ pub fn signed_decimal(bytes: &[u8]) -> Option<i64> {
     }
 }
 
+/// The value of a field of INFO: what stands behind `name:` on a line of its own.
+pub(crate) fn info_field<'a>(info: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let mut lines = info.split(|&byte| byte == b'\n');
+    lines.find_map(|line| line.strip_prefix(name.as_bytes())?.strip_prefix(b":")).map(<[u8]>::trim_ascii)
+}
+
 /// Appends `n` in decimal.
 pub fn write_decimal(out: &mut Vec<u8>, mut n: u64) {
     let mut digits = [0u8; 20];
@@ -108,5 +114,13 @@ pub fn write_command(out: &mut Vec<u8>, args: &[&[u8]]) {
     write_array(out, args.len());
     for arg in args {
         write_bulk(out, arg);
+    }
+}
+
+/// Appends AUTH; without a user, in the form that servers of any age know.
+pub(crate) fn write_auth(out: &mut Vec<u8>, user: Option<&str>, password: &str) {
+    match user {
+        Some(user) => write_command(out, &[b"AUTH", user.as_bytes(), password.as_bytes()]),
+        None => write_command(out, &[b"AUTH", password.as_bytes()]),
     }
 }

@@ -335,10 +335,7 @@ impl Upstream {
         }
         self.phase = Phase::Introducing;
         if let Some(password) = &self.settings.password {
-            match &self.settings.username {
-                Some(user) => resp::write_command(out, &[b"AUTH", user.as_bytes(), password.as_bytes()]),
-                None => resp::write_command(out, &[b"AUTH", password.as_bytes()]),
-            }
+            resp::write_auth(out, self.settings.username.as_deref(), password);
             self.steps.push_back(Step::Auth);
         }
         let port = format!("{}", self.settings.announce_port);
@@ -436,11 +433,7 @@ fn refusal(asked: &str, line: &[u8]) -> Fault {
 
 /// Reads the ids out of INFO replication.
 fn ids(info: &[u8]) -> Heard {
-    let field = |name: &str| {
-        info.split(|&byte| byte == b'\n')
-            .find_map(|line| line.strip_prefix(name.as_bytes())?.strip_prefix(b":"))
-            .map(<[u8]>::trim_ascii)
-    };
+    let field = |name| resp::info_field(info, name);
     Heard::Ids {
         id: field("master_replid").and_then(ReplId::parse),
         second: field("master_replid2").and_then(ReplId::parse),

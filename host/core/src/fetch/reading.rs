@@ -12,8 +12,8 @@ use crate::fault::{Fault, Party};
 use crate::limits;
 use crate::position::ReplId;
 use crate::projection::printable;
-use crate::resp::decimal;
 use crate::resp::reply::{Bounds, Builder, Item, Measure, Reply, ReplyError, Scanner};
+use crate::resp::{decimal, info_field};
 
 /// How an answer ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -224,12 +224,8 @@ impl Reading {
     }
 
     fn take_info(&mut self, info: &[u8]) -> Result<(), Fault> {
-        let field = |name: &[u8]| {
-            info.split(|&byte| byte == b'\n')
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix(b":"))
-                .map(<[u8]>::trim_ascii)
-        };
-        match field(b"role") {
+        let field = |name| info_field(info, name);
+        match field("role") {
             Some(b"master") => {}
             Some(b"slave") => {
                 self.trouble.get_or_insert(Trouble::Replica);
@@ -237,8 +233,8 @@ impl Reading {
             }
             _ => return Err(upstream("the primary's INFO replication names no role".into())),
         }
-        let id = field(b"master_replid").and_then(ReplId::parse);
-        let offset = field(b"master_repl_offset").and_then(decimal);
+        let id = field("master_replid").and_then(ReplId::parse);
+        let offset = field("master_repl_offset").and_then(decimal);
         self.fence = id.zip(offset);
         match self.fence {
             Some(_) => Ok(()),

@@ -13,6 +13,7 @@ use crate::limits;
 use crate::outbox::Outbox;
 use crate::settings::Settings;
 use crate::upstream;
+use crate::view::View;
 
 /// Which port the shell is asked to dial for it.
 pub(super) const FETCH_PORT: usize = 1;
@@ -175,17 +176,16 @@ impl Machine {
             Ok(Some(Answer::NotNow(why))) => self.values_not_now(&why),
             Ok(Some(Answer::TooMany(why))) => self.values_too_many(&why),
             Ok(Some(Answer::Refused(fault))) => self.values_refused(&fault),
-            Err(fault) => {
-                self.close_values_link();
-                self.values_lost(&format!("{fault}"));
-            }
+            Err(fault) => self.drop_values_link(&format!("{fault}")),
         }
     }
 
-    fn close_values_link(&mut self) {
+    /// Closes the connection on our own account.
+    fn drop_values_link(&mut self, why: &str) {
         if let Some(link) = self.repair.link.take() {
             self.outputs.push_back(Output::Close(link));
         }
+        self.values_lost(why);
     }
 
     fn values_came(&mut self, fetched: Fetched) {
@@ -201,10 +201,8 @@ impl Machine {
         let mut values = fetched.values.into_iter();
         for (index, wanted) in core::mem::take(&mut self.repair.orders) {
             let mine: Vec<(Wanted, Option<Value>)> = wanted.into_iter().zip(values.by_ref()).collect();
-            let taken = self.views.get_mut(index).map(|view| view.fetched(fetched.fence, mine, self.now.mono_ms));
-            if let Some(Err(fault)) = taken {
-                self.view_halted(index, &fault);
-            }
+            let now = self.now.mono_ms;
+            self.or_halted(index, |view| view.fetched(fetched.fence, mine, now));
         }
         let held = held_back_from(&self.views);
         if self.ack_owed.is_some_and(|owed| held.is_none_or(|held| held >= owed)) {
@@ -219,8 +217,7 @@ impl Machine {
         self.note(Level::Debug, "values-not-now", format!("values are asked for again in {NOT_NOW_MS} ms: {why}"));
         self.repair.not_before = self.now.mono_ms + NOT_NOW_MS;
         self.forget_orders();
-        self.close_values_link();
-        self.values_lost("closed, to be made again");
+        self.drop_values_link("closed, to be made again");
         self.repair.trouble = why.into();
     }
 
@@ -252,8 +249,7 @@ impl Machine {
 
     fn close_spent_link(&mut self) {
         if self.repair.fetcher.phase() == Phase::Spent {
-            self.close_values_link();
-            self.values_lost("closed");
+            self.drop_values_link("closed");
         }
     }
 
@@ -262,9 +258,14 @@ impl Machine {
         self.repair.fetcher.cancel();
         self.repair.orders.clear();
         for index in 0..self.views.len() {
-            if let Some(Err(fault)) = self.views.get_mut(index).map(|view| view.forget_question()) {
-                self.view_halted(index, &fault);
-            }
+            self.or_halted(index, View::forget_question);
+        }
+    }
+
+    /// Does something with a view that may halt it.
+    fn or_halted(&mut self, index: usize, what: impl FnOnce(&mut View) -> Result<(), Fault>) {
+        if let Some(Err(fault)) = self.views.get_mut(index).map(what) {
+            self.view_halted(index, &fault);
         }
     }
 
@@ -277,16 +278,14 @@ impl Machine {
         if self.repair.fetcher.is_overdue(now) {
             // If that is because so much was asked for, less is answered sooner.
             self.repair.keys_max = (self.repair.keys_max / 2).max(1);
-            self.close_values_link();
-            self.values_lost("no answer");
+            self.drop_values_link("no answer");
         }
         if self.upstream.phase() == upstream::Phase::Streaming {
+            let trouble = core::mem::take(&mut self.repair.trouble);
             for index in 0..self.views.len() {
-                if let Some(Err(fault)) = self.views.get_mut(index).map(|view| view.waits(passed, &self.repair.trouble))
-                {
-                    self.view_halted(index, &fault);
-                }
+                self.or_halted(index, |view| view.waits(passed, &trouble));
             }
+            self.repair.trouble = trouble;
         }
         self.order_values();
         self.dial_for_values();

@@ -4,10 +4,9 @@
 use bytes::Bytes;
 
 use crate::frame::Frame;
-use crate::resp;
 use crate::rope::Rope;
 
-use super::tape::{Restored, Tape};
+use super::tape::{self, Restored, Tape};
 
 #[derive(Debug)]
 struct Transaction {
@@ -168,11 +167,11 @@ impl Emitter {
             transaction.held.drain().for_each(|piece| tape.rope().write_shared(piece));
             tape.end_transaction(start);
         } else if !transaction.held.is_empty() {
-            out.write(b"*1\r\n$5\r\nMULTI\r\n");
+            out.write(tape::MULTI);
             for piece in transaction.held.drain() {
                 out.write_shared(piece);
             }
-            out.write(b"*1\r\n$4\r\nEXEC\r\n");
+            out.write(tape::EXEC);
         }
         true
     }
@@ -195,10 +194,7 @@ impl Emitter {
 
     #[cold]
     fn write_select(&mut self, bytes: &Bytes, out: &mut Rope, db: u32) {
-        let (mut digits, mut frame) = (alloc::vec::Vec::new(), alloc::vec::Vec::new());
-        resp::write_decimal(&mut digits, u64::from(db));
-        resp::write_command(&mut frame, &[b"SELECT", &digits]);
-        self.put_anywhere(bytes, out, &frame);
+        self.put_anywhere(bytes, out, &tape::select(db));
         self.db = Some(db);
     }
 

@@ -43,8 +43,8 @@ impl Projection {
         self.emitter.in_transaction()
     }
 
-    /// The keys whose values have not been asked for, at most so many. Their values must be true at a place that is not before the last frame
-    /// that was projected, and be given by [`Projection::restore`] when all frames up to that place are.
+    /// The keys whose values have not been asked for, at most so many. Their values must be true at a place that is not
+    /// before the last frame that was projected, and be given by [`Projection::restore`] when all frames up to there are.
     pub fn ask(&mut self, most: usize) -> Vec<Wanted> {
         self.taints.ask(most)
     }

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use crate::resp;
 use crate::rope::Rope;
 
-const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
-const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
+pub(super) const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
+pub(super) const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
 
 /// A unit's bytes on the tape.
 #[derive(Debug, Clone, Copy)]
@@ -187,21 +187,22 @@ fn give(keys: &mut [Restored], db: Option<u32>, out: &mut Rope) {
     let mut selected = db;
     for key in keys {
         if selected != Some(key.db) {
-            select(key.db, out);
+            out.write(&select(key.db));
             selected = Some(key.db);
         }
         key.command.drain(..).for_each(|piece| out.write_shared(piece));
     }
     if let Some(db) = db.filter(|&db| selected != Some(db)) {
-        select(db, out);
+        out.write(&select(db));
     }
 }
 
-fn select(db: u32, out: &mut Rope) {
+/// The frame that selects a database.
+pub(super) fn select(db: u32) -> Vec<u8> {
     let (mut digits, mut frame) = (Vec::new(), Vec::new());
     resp::write_decimal(&mut digits, u64::from(db));
     resp::write_command(&mut frame, &[b"SELECT", &digits]);
-    out.write(&frame);
+    frame
 }
 
 /// Takes bytes from the front of the tape.

@@ -41,9 +41,14 @@ impl View {
     /// Takes the values that were asked for, true at the upstream's offset `fence`. An error has halted the view.
     pub fn fetched(&mut self, fence: u64, values: Vec<(Wanted, Option<Value>)>, now: u64) -> Result<(), Fault> {
         self.step(|own, pipeline, backlog, window_bytes_max| {
-            match own.window.answered(Answer { fence, values }, own.projected) {
-                Some(true) => own.catch_up(pipeline, backlog, now)?,
-                stray => own.stray(stray, fence, pipeline, backlog)?,
+            if !own.window.is_waiting() {
+                return Ok(());
+            }
+            if fence < own.projected {
+                own.stray(fence, pipeline, backlog)?;
+            } else {
+                own.window.answered(Answer { fence, values });
+                own.catch_up(pipeline, backlog, now)?;
             }
             own.bounded(window_bytes_max)
         })
@@ -152,8 +157,7 @@ impl Own {
         while self.projected < fence || self.projection.in_transaction() {
             let Some(queued) = self.window.pop_to(fence) else { return Ok(()) };
             if queued.frames().frames.is_empty() {
-                let stray = self.window.strayed();
-                return self.stray(stray, fence, pipeline, backlog);
+                return self.stray(fence, pipeline, backlog);
             }
             self.run(&queued.frames(), queued.unix_ms, reborrow(&mut pipeline), backlog)?;
         }
@@ -187,14 +191,8 @@ impl Own {
     }
 
     /// An answer belongs to no place of the stream: it is asked for again, unless that has happened too often.
-    fn stray(
-        &mut self,
-        stray: Option<bool>,
-        fence: u64,
-        pipeline: Plugins<'_, '_>,
-        backlog: &mut Backlog,
-    ) -> Result<(), Fault> {
-        if stray == Some(false) {
+    fn stray(&mut self, fence: u64, pipeline: Plugins<'_, '_>, backlog: &mut Backlog) -> Result<(), Fault> {
+        if self.window.strayed() {
             let at = self.projected;
             let what = format!(
                 "the primary says that values are true at its offset {fence}, where no command behind {at} ends"

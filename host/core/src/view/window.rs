@@ -78,22 +78,15 @@ impl Window {
         self.queue.push_back(queued);
     }
 
-    /// Takes values that are true at `fence`; `projected` is how far the view is. `None`: they can be true nowhere that the view
-    /// will come to. `Some(false)`: the same, once too often.
-    pub(super) fn answered(&mut self, answer: Answer, projected: u64) -> Option<bool> {
-        self.asked?;
-        if answer.fence < projected {
-            return self.strayed();
-        }
+    /// The values that are waited for have come.
+    pub(super) fn answered(&mut self, answer: Answer) {
         self.answer = Some(answer);
-        Some(true)
     }
 
-    /// An answer belongs to no place of the stream. `Some(false)`: too many of them did.
-    pub(super) fn strayed(&mut self) -> Option<bool> {
-        self.answer = None;
+    /// An answer belongs to no place of the stream. `true`: too many in a row did.
+    pub(super) fn strayed(&mut self) -> bool {
         self.stray += 1;
-        (self.stray >= STRAY_ANSWERS_MAX).then_some(false)
+        self.stray >= STRAY_ANSWERS_MAX
     }
 
     /// Where the values that have come are true.

@@ -42,7 +42,7 @@ fn lifetime(d: &mut Draw, verb: &str, far: fn(&mut Draw) -> u64, past: &str) -> 
 /// field's time has passed by its own clock.
 const SHORT: &str = "FIELDS 2 s0 s1";
 
-/// Valkey 9 itself goes astray on fields that have expired and are not yet reclaimed (issue 4732).
+/// Valkey 9 itself goes astray on fields that have expired and are not yet reclaimed (valkey-io/valkey#4732).
 fn short_lives(d: &Draw) -> bool {
     d.server != Kind::Valkey91
 }
