@@ -9,7 +9,7 @@ use crate::fault::Fault;
 use crate::kevy::route::Share;
 use crate::outbox::Outbox;
 use crate::rdb::{Head, ServerVersion};
-use crate::snapshot::{Contents, Format};
+use crate::snapshot::{Contents, Format, Origin};
 
 /// A protocol's machine, as the shell drives it. The shell's turn is always the same: hand in events, [`pump`](Drive::pump),
 /// do what [`poll_output`](Drive::poll_output) says until it says nothing, write what the outboxes hold, sleep at most until
@@ -78,6 +78,8 @@ pub enum Input {
     SpoolWritten(SpoolId, usize),
     /// An arriving snapshot is complete and verified, or is not what it should be.
     Spooled(SpoolId, Result<Contents, Fault>),
+    /// A spooled snapshot is not what was written, or cannot be read any more; why, in words.
+    SpoolDamaged(SpoolId, String),
     /// A snapshot for a replica will have exactly this length ([`ShipFraming::Length`]).
     ShipLength(LinkId, u64),
     /// Bytes of a snapshot for a replica.
@@ -96,7 +98,7 @@ pub enum Input {
 #[derive(Debug)]
 pub enum Output {
     /// Connect to the primary: to this one of a kevy primary's ports, one for each shard. Others have one port, to which there
-    /// are two connections: 0 for the stream, 1 for single values.
+    /// are three connections: 0 for the stream, 1 for single values, 2 for newer snapshots.
     Dial(usize),
     /// Close a link. Nothing more will be said of it; [`Input::Closed`] is not expected.
     Close(LinkId),
@@ -113,6 +115,8 @@ pub enum Output {
     SpoolAbort(SpoolId),
     /// These are needed, or on their way; every other spool file may be dropped.
     SpoolKeep(Vec<SpoolId>),
+    /// Write down beside this snapshot what it is, so that the program can begin from it when it is started again.
+    SpoolDescribe(SpoolId, Origin),
     /// Make a snapshot for a replica.
     Ship(ShipOrder),
     /// Stop making it.

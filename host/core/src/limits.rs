@@ -65,6 +65,17 @@ pub const REPLICAS_MAX: usize = 64;
 pub const SPOOL_UNWRITTEN_BYTES_MAX: usize = 4 * MIB;
 /// Snapshots shipped at once, over all views; further replicas wait with keepalives.
 pub const SHIPS_MAX: usize = 8;
+/// Default of `snapshot.refresh_log`: a newer snapshot is taken when a view's stream behind its last one is longer. Bytes.
+pub const REFRESH_LOG_BYTES: u64 = 256 * MIB as u64;
+/// Default of `snapshot.refresh_every`: a newer snapshot is asked for at most this often. Milliseconds.
+pub const REFRESH_EVERY_MS: u64 = 30_000;
+/// Attempts at a newer snapshot that fail in a row double the time to the next one, so many times at most.
+pub const REFRESH_BACKOFF_MAX: u32 = 5;
+/// Places of the stream that are remembered until the primary says which of them a newer snapshot stands for: the latest.
+pub const REFRESH_MARKS_MAX: usize = 4096;
+/// Newer snapshots in a row that stand for no place of a view whose replicas wait for one, before the primary is asked to begin
+/// anew on the main link.
+pub const REFRESH_MISSES_MAX: u32 = 3;
 /// How long a replica that does not name its version is asked for it (by INFO on its announced port). Milliseconds.
 pub const PROBE_MS: u64 = 1_000;
 

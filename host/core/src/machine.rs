@@ -9,7 +9,9 @@ mod clock;
 mod commands;
 mod drive;
 mod follow;
+mod refresh;
 mod repair;
+mod resume;
 mod ship;
 
 pub(crate) use follow::human;
@@ -28,19 +30,22 @@ use crate::frame::Scanner;
 use crate::outbox::Outbox;
 use crate::pipeline::Pipeline;
 use crate::position::ReplId;
-use crate::rdb::Summary;
+use crate::rdb::{Family, Summary};
 use crate::replica::{Phase, Replica};
 use crate::rope::Rope;
 use crate::settings::Settings;
-use crate::snapshot::Framing;
+use crate::snapshot::{Framing, Origin};
 use crate::upstream::{self, Upstream};
 use crate::view::View;
+use refresh::Refresh;
 use repair::Repair;
 
 /// The place in the primary's history.
 #[derive(Debug)]
 struct Follow {
     id: ReplId,
+    /// The format of the snapshot that the segment began with: what every replica that was let in can load.
+    format: (Family, u32),
     scanner: Scanner,
     /// Behind the last whole frame outside any transaction: what is acknowledged. `applied ≤ read`.
     applied: u64,
@@ -63,19 +68,33 @@ struct Arriving {
     noted: u64,
 }
 
-/// The snapshot that the current segment began with.
+impl Arriving {
+    fn new(id: SpoolId, framing: Framing, now: u64) -> Self {
+        Self { id, framing, received: 0, unwritten: 0, started: now, noted: now }
+    }
+}
+
+/// A verified snapshot of the current segment.
 #[derive(Debug)]
 struct Spooled {
     id: SpoolId,
-    summary: Summary,
+    origin: Origin,
     since: u64,
+}
+
+impl Spooled {
+    fn summary(&self) -> &Summary {
+        &self.origin.summary
+    }
 }
 
 /// Counters for INFO.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Snapshots taken from the primary.
+    /// Times that a snapshot of the primary began a segment.
     pub upstream_full_syncs: u64,
+    /// Newer snapshots of the same history.
+    pub refreshes: u64,
     /// Times that the primary let us go on.
     pub upstream_partial_syncs: u64,
     /// Links accepted on view ports.
@@ -114,7 +133,11 @@ pub struct Machine {
     /// The history and offset that the primary promised a snapshot of.
     promised: Option<(ReplId, u64)>,
     arriving: Option<Arriving>,
-    spooled: Option<Spooled>,
+    /// Those that some view's new replicas begin at, the oldest first.
+    spools: Vec<Spooled>,
+    refresh: Refresh,
+    /// A snapshot of an earlier run of the program, which the primary has not yet been asked about.
+    resumable: Option<(SpoolId, Origin)>,
     next_spool: u64,
     views: Vec<View>,
     /// For each view: the end of its stream when that last moved, and when. Milliseconds.
@@ -150,6 +173,7 @@ impl Machine {
         Self {
             upstream: Upstream::new(settings.upstream.clone()),
             repair: Repair::new(&settings, now.mono_ms),
+            refresh: Refresh::new(&settings),
             run_id: ReplId::from_entropy(entropy()),
             quiet_since: views.iter().map(|_| (0, now.mono_ms)).collect(),
             settings,
@@ -167,7 +191,8 @@ impl Machine {
             full_sync_cause: "first attach",
             promised: None,
             arriving: None,
-            spooled: None,
+            spools: Vec::new(),
+            resumable: None,
             next_spool: 0,
             views,
             replicas: BTreeMap::new(),
@@ -213,6 +238,17 @@ impl Machine {
     /// Counters.
     pub fn stats(&self) -> Stats {
         self.stats
+    }
+
+    fn fresh_spool(&mut self) -> SpoolId {
+        let id = SpoolId(self.next_spool);
+        self.next_spool += 1;
+        id
+    }
+
+    /// The snapshot that new replicas of a view begin at.
+    fn spool_of(&self, view: &View) -> Option<&Spooled> {
+        view.base().and_then(|base| self.spools.iter().find(|spooled| spooled.id == base.spool))
     }
 
     fn fresh_id(&mut self) -> ReplId {

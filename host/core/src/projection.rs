@@ -125,6 +125,11 @@ impl Projection {
         self.counts
     }
 
+    /// The database that replicas have selected behind all that was put out; `None`: they have not been told of any.
+    pub fn selected(&self) -> Option<u32> {
+        self.emitter.selected()
+    }
+
     /// Forgets the transaction that is under way: the upstream's history never had it. `db` is what was selected before it.
     pub fn abandon_transaction(&mut self, db: u32) {
         self.emitter.abandon();

@@ -143,6 +143,23 @@ impl ViewSettings {
     }
 }
 
+/// When a newer snapshot of the history that is followed is taken, on a connection of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RefreshSettings {
+    /// When a view's stream behind its snapshot is longer than this. Bytes; 0: never for this reason.
+    pub log_bytes: u64,
+    /// When the snapshot is older than this. Milliseconds; 0: never for this reason.
+    pub age_ms: u64,
+    /// But not within this time of the last attempt: each costs the primary a fork. Milliseconds.
+    pub every_ms: u64,
+}
+
+impl Default for RefreshSettings {
+    fn default() -> Self {
+        Self { log_bytes: limits::REFRESH_LOG_BYTES, age_ms: 0, every_ms: limits::REFRESH_EVERY_MS }
+    }
+}
+
 /// Someone who may connect to the view ports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
@@ -161,6 +178,8 @@ pub struct Settings {
     pub views: Vec<ViewSettings>,
     /// Who may connect; empty: everybody.
     pub users: Vec<User>,
+    /// When newer snapshots are taken.
+    pub refresh: RefreshSettings,
     /// Version of the program, as shown by INFO.
     pub version: String,
 }

@@ -7,6 +7,7 @@ use alloc::format;
 
 use crate::fault::{Fault, Party};
 use crate::kevy;
+use crate::position::ReplId;
 use crate::rdb::{Intake, Summary};
 
 /// How the upstream says where its snapshot ends.
@@ -34,6 +35,17 @@ pub enum Contents {
     Rdb(Summary),
     /// Of kevy.
     Kevy(kevy::snapshot::Summary),
+}
+
+/// What has to be known of a verified snapshot of Redis or Valkey to go on behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The history that it is a point of.
+    pub history: ReplId,
+    /// The offset that it stands for.
+    pub offset: u64,
+    /// What is in it.
+    pub summary: Summary,
 }
 
 /// A snapshot that is arriving.

@@ -93,6 +93,8 @@ enum Step {
 #[derive(Debug)]
 pub struct Upstream {
     settings: UpstreamSettings,
+    /// Nothing but a snapshot is wanted.
+    snapshot_only: bool,
     phase: Phase,
     inbox: BytesMut,
     /// Stream bytes that came while the snapshot was verified.
@@ -113,6 +115,7 @@ impl Upstream {
         let backoff_ms = settings.backoff_min_ms;
         Self {
             settings,
+            snapshot_only: false,
             phase: Phase::Idle(0),
             inbox: BytesMut::new(),
             early: VecDeque::new(),
@@ -122,6 +125,11 @@ impl Upstream {
             last_heard: 0,
             backoff_ms,
         }
+    }
+
+    /// A conversation that takes a snapshot and no stream.
+    pub fn for_snapshots(settings: UpstreamSettings) -> Self {
+        Self { snapshot_only: true, ..Self::new(settings) }
     }
 
     /// What the operator decided.
@@ -338,8 +346,14 @@ impl Upstream {
             resp::write_auth(out, self.settings.username.as_deref(), password);
             self.steps.push_back(Step::Auth);
         }
-        let port = format!("{}", self.settings.announce_port);
-        resp::write_command(out, &[b"REPLCONF", b"listening-port", port.as_bytes()]);
+        if self.snapshot_only {
+            // No port: Sentinel would take it for a second replica at the same address. The option saves the primary the
+            // stream behind the snapshot; one that does not know it is none the wiser.
+            resp::write_command(out, &[b"REPLCONF", b"rdb-only", b"1"]);
+        } else {
+            let port = format!("{}", self.settings.announce_port);
+            resp::write_command(out, &[b"REPLCONF", b"listening-port", port.as_bytes()]);
+        }
         resp::write_command(out, &[b"REPLCONF", b"capa", b"eof", b"capa", b"psync2"]);
         // In a command of its own: a primary that does not know the option ignores what stands behind it.
         resp::write_command(out, &[b"REPLCONF", b"version", self.settings.announce_version.as_bytes()]);

@@ -17,6 +17,7 @@ use bytes::Bytes;
 
 use crate::backlog::Backlog;
 use crate::command::Table;
+use crate::contract::SpoolId;
 use crate::fault::{Fault, Party};
 use crate::limits;
 use crate::pipeline::Pipeline;
@@ -91,9 +92,22 @@ struct Own {
     waited_ms: u64,
 }
 
+/// Where new replicas of a view begin: a spooled snapshot, and the place in the view's history that it stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Base {
+    /// The snapshot.
+    pub spool: SpoolId,
+    /// The view's offset that it stands for.
+    pub offset: u64,
+    /// The database that is selected in the view's stream there.
+    pub stream_db: u32,
+}
+
 /// What a segment begins with.
 #[derive(Debug, Clone, Copy)]
 pub struct Segment {
+    /// The snapshot that every view begins behind.
+    pub spool: SpoolId,
     /// The primary's id.
     pub id: ReplId,
     /// The offset that the snapshot stands for.
@@ -114,8 +128,7 @@ pub struct View {
     history: History,
     backlog: Backlog,
     state: State,
-    /// The view's offset that the spooled snapshot stands for.
-    snapshot_offset: u64,
+    base: Option<Base>,
     own: Option<Own>,
     counts_before: Counts,
 }
@@ -131,7 +144,7 @@ impl View {
             history: History::new(id),
             backlog,
             state: State::Waiting,
-            snapshot_offset: 0,
+            base: None,
             own: None,
             counts_before: Counts::default(),
         }
@@ -162,9 +175,38 @@ impl View {
         &self.backlog
     }
 
-    /// The view's offset that the spooled snapshot stands for.
-    pub fn snapshot_offset(&self) -> u64 {
-        self.snapshot_offset
+    /// Where new replicas begin; `None` outside a segment, or when the snapshot was lost.
+    pub fn base(&self) -> Option<&Base> {
+        self.base.as_ref()
+    }
+
+    /// Where the upstream's offset `upstream` lies in the view, and the database that replicas have selected there. `None`
+    /// unless the view has put out all that stands before that place, and nothing of what stands behind it.
+    pub fn place(&self, upstream: u64) -> Option<(u64, u32)> {
+        match (&self.own, &self.state) {
+            (None, State::Live) => Some((upstream, 0)),
+            (Some(own), State::Live) if own.stands_at(upstream) => {
+                Some((self.backlog.end(), own.projection.selected().unwrap_or(0)))
+            }
+            _ => None,
+        }
+    }
+
+    /// New replicas begin at `base` from now on, if it is newer than where they began.
+    pub fn rebase(&mut self, base: Base) {
+        if self.base.is_none_or(|old| old.offset <= base.offset) {
+            self.base = Some(base);
+        }
+    }
+
+    /// The snapshot cannot be used any more.
+    pub fn lose_base(&mut self) {
+        self.base = None;
+    }
+
+    /// Bytes of the view's stream behind its base.
+    pub fn log_bytes(&self) -> u64 {
+        self.base.map_or(0, |base| self.backlog.end().saturating_sub(base.offset))
     }
 
     /// Whether the view forwards the primary's bytes under the primary's id.
@@ -193,6 +235,7 @@ impl View {
         self.counts_before = self.counts();
         self.state = State::Waiting;
         self.own = None;
+        self.base = None;
         self.backlog.restart(0);
     }
 
@@ -225,7 +268,7 @@ impl View {
         let (id, offset) = if own_history { (fresh, 0) } else { (segment.id, segment.offset) };
         self.history = History::new(id);
         self.backlog.restart(offset);
-        self.snapshot_offset = offset;
+        self.base = Some(Base { spool: segment.spool, offset, stream_db: 0 });
         self.state = State::Live;
     }
 
@@ -325,8 +368,8 @@ impl View {
         id.map_or(Asked::Foreign, |id| self.history.decide(id, offset, self.backlog.start(), self.backlog.end()))
     }
 
-    /// Whether the backlog still reaches back to the spooled snapshot.
+    /// Whether the backlog still reaches back to the base.
     pub fn reaches_snapshot(&self) -> bool {
-        self.state == State::Live && self.backlog.start() <= self.snapshot_offset
+        self.state == State::Live && self.base.is_some_and(|base| self.backlog.start() <= base.offset)
     }
 }

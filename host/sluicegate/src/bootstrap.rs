@@ -36,8 +36,10 @@ pub(crate) fn run(plan: Plan) -> anyhow::Result<()> {
     }
     announce(&plan, &core, &ports, began);
     let (clock, upstream) = (Clock::new(), core.upstream());
-    let machine = core.machine(pipelines, clock.now());
-    Reactor::new(machine, clock, listeners, Arc::new(plugins), upstream, plan.data_dir)?.run()
+    let kept = core.newest_snapshot(&plan.data_dir);
+    let kept_id = kept.as_ref().map(|(id, _)| *id);
+    let machine = core.machine(pipelines, clock.now(), kept);
+    Reactor::new(machine, clock, listeners, Arc::new(plugins), upstream, plan.data_dir, kept_id)?.run()
 }
 
 /// The plugins of every view, compiled once.

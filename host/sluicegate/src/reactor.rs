@@ -33,6 +33,7 @@ use farewell::Farewells;
 use links::{Links, Read};
 use ship::Ships;
 use spool::Spools;
+pub(crate) use spool::newest as newest_snapshot;
 
 const WAKER: Token = Token(0);
 const SIGNALS: Token = Token(1);
@@ -137,6 +138,7 @@ impl Reactor {
         plugins: Arc<Plugins>,
         upstream: Primary,
         data_dir: PathBuf,
+        kept: Option<SpoolId>,
     ) -> anyhow::Result<Self> {
         let poll = Poll::new().context("no event queue")?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).context("no waker")?);
@@ -156,7 +158,7 @@ impl Reactor {
             links: Links::default(),
             farewells: Farewells::default(),
             events,
-            spools: Spools::new(data_dir.clone(), reports.clone())?,
+            spools: Spools::new(data_dir.clone(), reports.clone(), kept)?,
             ships: Ships::new(data_dir, plugins, reports.clone()),
             reports,
             upstream,
@@ -233,6 +235,7 @@ impl Reactor {
                 Output::SpoolEnd(id) => self.spools.end(id),
                 Output::SpoolAbort(id) => self.spools.abort(id),
                 Output::SpoolKeep(ids) => self.spools.keep(&ids),
+                Output::SpoolDescribe(id, origin) => self.spools.describe(id, origin),
                 Output::Ship(order) => self.ships.start(order),
                 Output::ShipCancel(link) => self.ships.cancel(link),
                 Output::Probe(link, ip, port) => probe::probe(link, ip, port, self.reports.clone()),

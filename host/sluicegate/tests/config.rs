@@ -76,6 +76,14 @@ const MISTAKES: &[Mistake] = &[
         "above the view's backlog, which is 2mb",
     ),
     mistake("[[plugin]]", "[[user]]\nname = \"a\"\npassword_sha256 = \"zz\"\n[[plugin]]", "11:19", "bad sha256"),
+    mistake(
+        "[[view]]",
+        "[snapshot]\nrefresh_log = \"1kb\"\n[[view]]",
+        "5:15",
+        "`refresh_log` is 1kb; it can be 64kb to",
+    ),
+    mistake("[[view]]", "[snapshot]\nrefresh_age = \"1s\"\n[[view]]", "5:15", "`refresh_age` is 1s; it can be 10s to"),
+    mistake("[[view]]", "[snapshot]\nrefresh_every = \"0s\"\n[[view]]", "5:17", "it can be 1s to"),
     mistake("[[view]]", "[log]\nlevel = \"eu=wha=t\"\n[[view]]", "5:9", "write error, warn, info, debug or trace"),
 ];
 
@@ -111,6 +119,12 @@ const KEVY_MISTAKES: &[Mistake] = &[
     mistake("shards = 2", "shards = 2\nshard = 3", "5:1", "unknown key `shard`, did you mean `shards`?"),
     mistake("[\":7000\"]", "[\":7001\"]", "12:11", "127.0.0.1:7002-7005 clashes with 127.0.0.1:7001-7002"),
     mistake("[\":7002\"]", "[\":65533\"]", "12:11", "there are no 4 ports from 127.0.0.1:65533 on"),
+    mistake(
+        "[[view]]",
+        "[snapshot]\nrefresh_log = \"1gb\"\n[[view]]",
+        "7:15",
+        "come with the stream that follows them",
+    ),
     mistake("shards = 4", "unknown_replica = \"refuse\"", "13:19", "do not tell each other their versions"),
     mistake("shards = 4", "[view.limits]\ntransaction = \"64mb\"", "14:15", "no transactions"),
     mistake("[[view]]", "[[user]]\nname = \"a\"\npassword_sha256 = \"zz\"\n[[view]]", "7:8", "cannot log in"),

@@ -8,7 +8,7 @@ use sluicegate_core::contract::{Cargo, Drive, Input, LinkId, Note, Now, Output, 
 use sluicegate_core::fault::{Fault, Party};
 use sluicegate_core::machine::Machine;
 use sluicegate_core::rdb::{Family, Head, RewriteError, Rewriter, ServerVersion};
-use sluicegate_core::snapshot::{Arrival, Contents, Format, Framing};
+use sluicegate_core::snapshot::{Arrival, Contents, Format, Framing, Origin};
 
 use super::lens::Native;
 use super::plant::Plant;
@@ -19,7 +19,6 @@ pub const EPOCH_MS: u64 = 1_790_000_000_000;
 
 /// A snapshot that arrives.
 struct Spool {
-    id: SpoolId,
     framing: Framing,
     arrival: Arrival,
     bytes: Vec<u8>,
@@ -55,8 +54,10 @@ pub struct Shell {
     pub rng: Rng,
     /// For each view the pipeline that makes its snapshots.
     pipelines: Vec<Option<Native>>,
-    spool: Option<Spool>,
+    spools: BTreeMap<SpoolId, Spool>,
     kept: BTreeMap<SpoolId, Rc<Vec<u8>>>,
+    /// What was written down beside snapshots.
+    described: BTreeMap<SpoolId, Origin>,
     ships: BTreeMap<LinkId, Ship>,
     probes: VecDeque<LinkId>,
     /// The fault that was planted, if any.
@@ -74,8 +75,9 @@ impl Shell {
             machine,
             rng,
             pipelines,
-            spool: None,
+            spools: BTreeMap::new(),
             kept: BTreeMap::new(),
+            described: BTreeMap::new(),
             ships: BTreeMap::new(),
             probes: VecDeque::new(),
             plant,
@@ -84,13 +86,28 @@ impl Shell {
         }
     }
 
-    /// The program is started again: all that it knew is gone.
-    pub fn restart(&mut self, machine: Machine) {
+    /// The program is started again: all that it knew is gone, but for what a snapshot on the disk says. Where that stands.
+    pub fn restart(&mut self, mut machine: Machine) -> Option<Origin> {
+        // The disk may not have had the time to take it.
+        let kept = self.described.pop_last().filter(|_| self.rng.permille(800));
+        self.kept.retain(|id, _| kept.as_ref().is_some_and(|(kept, _)| kept == id));
+        let kept = kept.filter(|(id, _)| self.kept.contains_key(id));
+        if let Some((id, origin)) = &kept {
+            machine.resume_from(*id, origin.clone());
+        }
+        self.described = kept.iter().cloned().collect();
         self.machine = machine;
-        self.spool = None;
-        self.kept.clear();
+        self.spools.clear();
         self.ships.clear();
         self.probes.clear();
+        kept.map(|(_, origin)| origin)
+    }
+
+    /// The disk loses a snapshot, and somebody who reads it notices.
+    pub fn damage_spool(&mut self) {
+        if let Some((id, _)) = self.kept.pop_last() {
+            self.tell(Input::SpoolDamaged(id, "its checksum is wrong".into()));
+        }
     }
 
     /// The time as the machine is told it.
@@ -117,12 +134,13 @@ impl Shell {
                 Output::SpoolOpen(id, Format::Rdb(framing)) => self.open(id, framing),
                 Output::SpoolOpen(_, Format::Kevy) | Output::SpoolEnd(_) => unreachable!("the machine speaks Redis"),
                 Output::SpoolWrite(id, bytes) => {
-                    if let Some(spool) = self.spool.as_mut().filter(|spool| spool.id == id) {
+                    if let Some(spool) = self.spools.get_mut(&id) {
                         spool.pending.push_back(bytes);
                     }
                 }
-                Output::SpoolAbort(id) => drop(self.spool.take_if(|spool| spool.id == id)),
-                Output::SpoolKeep(ids) => ids.into_iter().for_each(|id| self.keep(id)),
+                Output::SpoolAbort(id) => drop(self.spools.remove(&id)),
+                Output::SpoolKeep(ids) => self.keep(&ids),
+                Output::SpoolDescribe(id, origin) => drop(self.described.insert(id, origin)),
                 Output::Ship(order) => self.ship(order),
                 Output::ShipCancel(link) => drop(self.ships.remove(&link)),
                 Output::Probe(link, ..) => self.probes.push_back(link),
@@ -132,24 +150,21 @@ impl Shell {
     }
 
     fn open(&mut self, id: SpoolId, framing: Framing) {
-        self.spool = Some(Spool {
-            id,
-            framing,
-            arrival: Arrival::new(framing),
-            bytes: Vec::new(),
-            received: 0,
-            pending: VecDeque::new(),
-            answered: false,
-        });
+        let (arrival, bytes, pending) = (Arrival::new(framing), Vec::new(), VecDeque::new());
+        self.spools.insert(id, Spool { framing, arrival, bytes, received: 0, pending, answered: false });
     }
 
-    fn keep(&mut self, id: SpoolId) {
-        if let Some(spool) = self.spool.take_if(|spool| spool.id == id) {
+    fn keep(&mut self, ids: &[SpoolId]) {
+        for id in ids {
+            let Some(spool) = self.spools.remove(id) else { continue };
             let stale = self.plant.as_mut().is_some_and(Plant::keeps_the_old_spool);
-            let old = self.kept.pop_last().map(|(_, bytes)| bytes).filter(|_| stale);
-            self.kept.clear();
-            self.kept.insert(id, old.unwrap_or_else(|| Rc::new(spool.bytes)));
+            let old = self.kept.last_key_value().map(|(_, bytes)| bytes.clone()).filter(|_| stale);
+            self.kept.insert(*id, old.unwrap_or_else(|| Rc::new(spool.bytes)));
         }
+        self.kept.retain(|id, _| ids.contains(id));
+        self.described.retain(|id, _| ids.contains(id));
+        // Verified, and yet of no use.
+        self.spools.retain(|_, spool| !spool.answered);
     }
 
     fn ship(&mut self, order: ShipOrder) {
@@ -201,7 +216,13 @@ impl Shell {
 
     /// The disk takes some bytes of the arriving snapshot.
     fn write_spool(&mut self) {
-        let Some(spool) = self.spool.as_mut() else { return };
+        let waiting = self.spools.iter().filter(|(_, spool)| !spool.pending.is_empty()).map(|(id, _)| *id);
+        let waiting: Vec<SpoolId> = waiting.collect();
+        if waiting.is_empty() {
+            return;
+        }
+        let id = waiting[self.rng.below(waiting.len())];
+        let Some(spool) = self.spools.get_mut(&id) else { return };
         let Some(mut bytes) = spool.pending.pop_front() else { return };
         let n = self.rng.portion(bytes.len());
         let piece = bytes.split_to(n);
@@ -221,7 +242,6 @@ impl Shell {
             }
             Err(fault) => Some(Err(fault)),
         };
-        let id = spool.id;
         let outcome = outcome.filter(|_| !spool.answered);
         spool.answered |= outcome.is_some();
         self.tell(Input::SpoolWritten(id, n));

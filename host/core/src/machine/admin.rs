@@ -135,7 +135,7 @@ impl Machine {
                 State::Halted(_) => "halted",
             };
             let value = format!(
-                "port={},state={state},replicas={replicas},in_frames={},out_frames={},repaired={},repairing={},held_bytes={},repair_wait_ms={},replid={},offset={},exact={},pipeline={}",
+                "port={},state={state},replicas={replicas},in_frames={},out_frames={},repaired={},repairing={},held_bytes={},repair_wait_ms={},replid={},offset={},base_offset={},exact={},pipeline={}",
                 view.settings().port,
                 counts.frames_in,
                 counts.frames_out,
@@ -145,6 +145,7 @@ impl Machine {
                 view.repair_wait_ms(),
                 view.history().id,
                 view.backlog().end(),
+                view.base().map_or(-1, |base| i64::try_from(base.offset).unwrap_or(i64::MAX)),
                 if view.is_inexact() { "no" } else { "yes" },
                 view.settings().pipeline.join("+"),
             );
@@ -166,11 +167,13 @@ impl Machine {
         field(out, "partial_syncs_total", self.stats.upstream_partial_syncs);
         field(out, "last_full_sync_cause", self.full_sync_cause);
         field(out, "value_fetches_total", self.repair.fetches());
-        if let Some(spooled) = &self.spooled {
-            field(out, "snapshot_bytes", spooled.summary.bytes);
-            field(out, "snapshot_keys", spooled.summary.keys);
+        field(out, "refreshes_total", self.stats.refreshes);
+        field(out, "refresh_state", self.refresh.state());
+        if let Some(spooled) = self.spools.last() {
+            field(out, "snapshot_bytes", spooled.summary().bytes);
+            field(out, "snapshot_keys", spooled.summary().keys);
             field(out, "snapshot_age_seconds", self.now.mono_ms.saturating_sub(spooled.since) / 1000);
-            field(out, "snapshot_format", format!("{:?}-{}", spooled.summary.family, spooled.summary.version));
+            field(out, "snapshot_format", format!("{:?}-{}", spooled.summary().family, spooled.summary().version));
         }
     }
 

@@ -38,6 +38,7 @@ impl Machine {
             self.keep_waiting_replicas();
         }
         self.tick_values();
+        self.tick_refresh();
         self.note_progress();
         self.ping_quiet_views();
         self.close_the_overdue();
@@ -115,6 +116,7 @@ impl Machine {
         self.note(Level::Info, "stopping", "stopping: replicas get what is there, then links close".into());
         self.acknowledge();
         self.stopping = true;
+        self.refresh_dropped("the program ends");
         self.pump();
         let unfinished = self.replicas.iter().filter(|(_, replica)| replica.phase != Phase::Streaming);
         for link in unfinished.map(|(link, _)| *link).collect::<Vec<_>>() {

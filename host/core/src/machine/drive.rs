@@ -2,8 +2,9 @@
 
 use alloc::vec::Vec;
 
+use super::refresh::REFRESH_PORT;
 use super::repair::FETCH_PORT;
-use super::{Machine, clock};
+use super::{Arriving, Machine, clock};
 use crate::contract::{Drive, Input, LinkId, Now, Output};
 use crate::limits;
 use crate::outbox::Outbox;
@@ -15,8 +16,10 @@ impl Drive for Machine {
         self.now = now;
         match input {
             Input::Connected(FETCH_PORT, link) => self.values_connected(link),
+            Input::Connected(REFRESH_PORT, link) => self.refresh_connected(link),
             Input::Connected(_, link) => self.connected(link),
             Input::DialFailed(FETCH_PORT, why) => self.values_dial_failed(&why),
+            Input::DialFailed(REFRESH_PORT, why) => self.refresh_dial_failed(&why),
             Input::DialFailed(_, why) => self.dial_failed(&why),
             Input::Accepted { link, view, peer, .. } => self.accepted(link, view, peer),
             Input::Bytes(link, bytes) if self.up_link == Some(link) => {
@@ -24,16 +27,20 @@ impl Drive for Machine {
                 self.listen();
             }
             Input::Bytes(link, bytes) if self.repair.link == Some(link) => self.values_said(&bytes),
+            Input::Bytes(link, bytes) if self.refresh.link == Some(link) => self.refresh_said(bytes),
             Input::Bytes(link, bytes) => self.said(link, &bytes),
             Input::Closed(link, why) if self.up_link == Some(link) => self.upstream_lost(&why),
             Input::Closed(link, why) if self.repair.link == Some(link) => self.values_lost(&why),
+            Input::Closed(link, why) if self.refresh.link == Some(link) => self.refresh_lost(&why),
             Input::Closed(link, why) => self.replica_lost(link, &why),
             Input::SpoolWritten(id, bytes) => {
-                if let Some(arriving) = self.arriving.as_mut().filter(|arriving| arriving.id == id) {
+                let arriving = self.arriving.iter_mut().chain(&mut self.refresh.arriving);
+                for arriving in arriving.filter(|arriving| arriving.id == id) {
                     arriving.unwritten = arriving.unwritten.saturating_sub(bytes);
                 }
             }
             Input::Spooled(id, outcome) => self.spooled(id, outcome),
+            Input::SpoolDamaged(id, what) => self.spool_damaged(id, &what),
             Input::ShipLength(link, length) => self.ship_length(link, length),
             Input::ShipBytes(link, bytes) => self.ship_bytes(link, bytes),
             Input::ShipEnded(link, outcome) => self.ship_ended(link, outcome),
@@ -54,6 +61,9 @@ impl Drive for Machine {
         if self.repair.link == Some(link) {
             return Some(&mut self.repair.out);
         }
+        if self.refresh.link == Some(link) {
+            return Some(&mut self.refresh.out);
+        }
         self.replicas.get_mut(&link).map(|replica| &mut replica.outbox)
     }
 
@@ -61,17 +71,22 @@ impl Drive for Machine {
         links.clear();
         links.extend(self.up_link.filter(|_| !self.up_out.is_empty()));
         links.extend(self.repair.link.filter(|_| !self.repair.out.is_empty()));
+        links.extend(self.refresh.link.filter(|_| !self.refresh.out.is_empty()));
         links.extend(self.replicas.iter().filter(|(_, replica)| !replica.outbox.is_empty()).map(|(link, _)| *link));
     }
 
     /// A snapshot that the disk does not keep up with is not read further.
     fn wants_read(&self, link: LinkId) -> bool {
+        let keeps_up = |arriving: &Option<Arriving>| {
+            arriving.as_ref().is_none_or(|arriving| arriving.unwritten < limits::SPOOL_UNWRITTEN_BYTES_MAX)
+        };
+        if self.refresh.link == Some(link) {
+            return !self.stopping && keeps_up(&self.refresh.arriving);
+        }
         if self.up_link != Some(link) {
             return true;
         }
-        !self.stopping
-            && self.upstream.phase() != upstream::Phase::Verifying
-            && self.arriving.as_ref().is_none_or(|arriving| arriving.unwritten < limits::SPOOL_UNWRITTEN_BYTES_MAX)
+        !self.stopping && self.upstream.phase() != upstream::Phase::Verifying && keeps_up(&self.arriving)
     }
 
     fn ship_room(&self, link: LinkId) -> usize {

@@ -13,11 +13,11 @@ use super::{Arriving, Follow, Machine, Spooled};
 use crate::command::Learned;
 use crate::contract::{Level, LinkId, Output, SpoolId};
 use crate::fault::{Fault, Party};
-use crate::frame::{Scanned, Scanner};
+use crate::frame::{Frames, Scanned, Scanner};
 use crate::limits;
 use crate::position::ReplId;
 use crate::rdb::{Family, Summary};
-use crate::snapshot::{Contents, Format, Framing};
+use crate::snapshot::{Contents, Format, Framing, Origin};
 use crate::upstream::{Heard, Phase};
 use crate::view::{Segment, State};
 
@@ -69,6 +69,9 @@ impl Machine {
             self.outputs.push_back(Output::Close(link));
         }
         self.forget_link();
+        if self.follow.is_none() {
+            self.refresh_dropped("there is no place in a history any more");
+        }
         let broken = fault.whose == Party::Upstream && self.follow.is_none();
         let wait = self.upstream.lost(self.now.mono_ms, broken);
         self.note(Level::Warn, "upstream-failed", format!("{fault}; next attempt in {wait} ms"));
@@ -155,7 +158,7 @@ impl Machine {
         if self.follow.is_some() && self.fresh_wanted.is_none() {
             self.upstream.inquire(out);
         } else {
-            self.upstream.ask(None, out);
+            self.upstream.ask(self.resumable_place(), out);
         }
     }
 
@@ -223,12 +226,16 @@ impl Machine {
             (Some(_), _) => "backlog no longer reaches the snapshot",
             (None, Some(follow)) if follow.id == id => "the primary no longer has the bytes that follow ours",
             (None, Some(_)) => "the primary follows another history",
+            (None, None) if self.resumable.is_some() => "the primary no longer has the bytes behind the kept snapshot",
             (None, None) if self.stats.upstream_full_syncs == 0 => "first attach",
             (None, None) => "no position to go on from",
         };
         self.fresh_wanted = None;
         self.follow = None;
-        self.spooled = None;
+        self.resumable = None;
+        // Their files stay until the new one is verified: a program that is started again may still begin from them.
+        self.spools.clear();
+        self.forget_refresh();
         self.promised = Some((id, offset));
         self.stats.upstream_full_syncs += 1;
         for index in 0..self.views.len() {
@@ -246,6 +253,7 @@ impl Machine {
     }
 
     fn continues(&mut self, id: Option<ReplId>, out: &mut Vec<u8>) -> Result<(), Fault> {
+        self.resume();
         let Some(follow) = &mut self.follow else {
             return Err(Fault::new(Party::Upstream, "the primary says +CONTINUE where a snapshot was asked for"));
         };
@@ -254,6 +262,8 @@ impl Machine {
         let renamed = id.filter(|id| *id != follow.id);
         if let Some(id) = renamed {
             follow.id = id;
+            self.refresh_renamed(read);
+            self.rename_origin(id);
             for index in 0..self.views.len() {
                 // As a chained replica does: its replicas come back and learn the new id.
                 if self.views.get_mut(index).is_some_and(|view| view.upstream_renamed(id)) {
@@ -268,19 +278,17 @@ impl Machine {
     }
 
     fn snapshot_begins(&mut self, framing: Framing) {
-        let id = SpoolId(self.next_spool);
-        self.next_spool += 1;
-        let now = self.now.mono_ms;
-        self.arriving = Some(Arriving { id, framing, received: 0, unwritten: 0, started: now, noted: now });
+        let id = self.fresh_spool();
+        self.arriving = Some(Arriving::new(id, framing, self.now.mono_ms));
         self.outputs.push_back(Output::SpoolOpen(id, Format::Rdb(framing)));
     }
 
     pub(super) fn spooled(&mut self, id: SpoolId, outcome: Result<Contents, Fault>) {
+        if self.refresh.arriving.as_ref().is_some_and(|arriving| arriving.id == id) {
+            return self.refresh_spooled(id, outcome);
+        }
         let Some(arriving) = self.arriving.take_if(|arriving| arriving.id == id) else { return };
-        let outcome = outcome.and_then(|contents| match contents {
-            Contents::Rdb(summary) => Ok(summary),
-            Contents::Kevy(_) => Err(Fault::new(Party::Own, "a snapshot of kevy where one of Redis was asked for")),
-        });
+        let outcome = summary_of(outcome);
         let (Some((history, offset)), Ok(summary)) = (self.promised, &outcome) else {
             let fault = outcome.err().unwrap_or_else(|| Fault::new(Party::Own, "a snapshot that nobody promised"));
             self.note(Level::Error, "full-sync-failed", format!("{fault}; the snapshot is thrown away"));
@@ -293,10 +301,11 @@ impl Machine {
         }
         self.promised = None;
         self.last_fresh = self.last_fresh.map(|_| self.now.mono_ms);
-        self.outputs.push_back(Output::SpoolKeep(vec![id]));
         self.note_synced(&arriving, summary);
-        self.begin_segment(history, offset, summary);
-        self.spooled = Some(Spooled { id, summary: summary.clone(), since: self.now.mono_ms });
+        let origin = Origin { history, offset, summary: summary.clone() };
+        self.begin_segment(id, origin.clone());
+        self.keep_spools();
+        self.outputs.push_back(Output::SpoolDescribe(id, origin));
         self.upstream.streaming(self.now.mono_ms);
         let mut ack = Vec::new();
         write_ack(&mut ack, offset);
@@ -304,19 +313,18 @@ impl Machine {
         self.listen();
     }
 
-    fn begin_segment(&mut self, id: ReplId, offset: u64, summary: &Summary) {
+    /// A segment begins behind a verified snapshot.
+    pub(super) fn begin_segment(&mut self, spool: SpoolId, origin: Origin) {
+        let Origin { history: id, offset, summary } = &origin;
+        let (id, offset) = (*id, *offset);
         let db = summary.repl_stream_db.unwrap_or(0);
-        let old = summary.family == Family::Redis
-            && summary
-                .server_version
-                .as_deref()
-                .and_then(|version| version.split('.').next()?.parse::<u32>().ok())
-                .is_some_and(|major| major < 7);
+        let format = (summary.family, summary.version);
         if let Some(table) = self.next_table.take() {
             self.views.iter_mut().for_each(|view| view.set_table(table.clone()));
             self.table = table;
         }
-        let segment = Segment { id, offset, db, relative_expiries: old, rdb_version: summary.version };
+        let relative_expiries = sends_relative_expiries(summary);
+        let segment = Segment { spool, id, offset, db, relative_expiries, rdb_version: summary.version };
         for index in 0..self.views.len() {
             let fresh = self.fresh_id();
             if let Some(view) = self.views.get_mut(index) {
@@ -324,8 +332,10 @@ impl Machine {
             }
         }
         let scanner = Scanner::new(self.table.clone(), offset, frame_bytes_max(&self.views));
-        self.follow =
-            Some(Follow { id, scanner, applied: offset, read: offset, applied_db: db, db, in_transaction: false });
+        let place =
+            Follow { id, format, scanner, applied: offset, read: offset, applied_db: db, db, in_transaction: false };
+        self.follow = Some(place);
+        self.spools = vec![Spooled { id: spool, origin, since: self.now.mono_ms }];
     }
 
     /// Takes stream bytes: every view gets its part before anything else happens.
@@ -339,15 +349,25 @@ impl Machine {
         let scanned = loop {
             match follow.scanner.next() {
                 Ok(Some(Scanned::Frames(frames))) => {
-                    for (index, view) in self.views.iter_mut().enumerate() {
-                        if let Err(fault) = view.project(&frames, self.now.mono_ms, self.now.unix_ms) {
-                            halted.push((index, fault));
+                    let mut from = 0;
+                    while from < frames.frames.len() {
+                        let to = self.refresh.watch.cut(&self.table, &frames, from);
+                        let part = Frames { frames: frames.frames.get(from..to).unwrap_or(&[]), ..frames };
+                        let begins = part.frames.first().map(|first| part.offset + u64::from(first.start));
+                        if let Some(begins) = begins.filter(|_| !follow.in_transaction) {
+                            self.refresh.watch.pass(begins, &self.views);
                         }
+                        for (index, view) in self.views.iter_mut().enumerate() {
+                            if let Err(fault) = view.project(&part, self.now.mono_ms, self.now.unix_ms) {
+                                halted.push((index, fault));
+                            }
+                        }
+                        let place = &mut (follow.applied, follow.applied_db, follow.db, follow.in_transaction);
+                        let held = held_back_from(&self.views);
+                        self.ack_owed = serve_frames(&self.table, &part, place, held, out).or(self.ack_owed);
+                        (follow.applied, follow.applied_db, follow.db, follow.in_transaction) = *place;
+                        from = to;
                     }
-                    let place = &mut (follow.applied, follow.applied_db, follow.db, follow.in_transaction);
-                    let held = held_back_from(&self.views);
-                    self.ack_owed = serve_frames(&self.table, &frames, place, held, out).or(self.ack_owed);
-                    (follow.applied, follow.applied_db, follow.db, follow.in_transaction) = *place;
                 }
                 Ok(Some(Scanned::Oversized { offset, bytes })) => {
                     for (index, view) in self.views.iter_mut().enumerate() {
@@ -375,6 +395,8 @@ impl Machine {
         for (index, fault) in &halted {
             self.view_halted(*index, fault);
         }
+        self.watch_the_end();
+        self.adopt_refresh();
         self.order_values();
         scanned.map(drop).map_err(|(_, error)| {
             // As a replica does: a broken stream leaves no place to go on from.
@@ -422,6 +444,20 @@ impl Machine {
     fn upstream_name(&self) -> alloc::string::String {
         format!("{}:{}", self.settings.upstream.host, self.settings.upstream.port)
     }
+}
+
+/// The contents of a snapshot that Redis or Valkey sent.
+pub(super) fn summary_of(outcome: Result<Contents, Fault>) -> Result<Summary, Fault> {
+    outcome.and_then(|contents| match contents {
+        Contents::Rdb(summary) => Ok(summary),
+        Contents::Kevy(_) => Err(Fault::new(Party::Own, "a snapshot of kevy where one of Redis was asked for")),
+    })
+}
+
+/// Whether the server that wrote the snapshot puts expiries into its stream as times to live (redis 6.2 and older).
+pub(super) fn sends_relative_expiries(summary: &Summary) -> bool {
+    let major = |version: &str| version.split('.').next()?.parse::<u32>().ok();
+    summary.family == Family::Redis && summary.server_version.as_deref().and_then(major).is_some_and(|major| major < 7)
 }
 
 /// The largest frame that any view wants to see whole.

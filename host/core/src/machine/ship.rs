@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use bytes::Bytes;
 
@@ -54,15 +55,18 @@ impl Machine {
     pub(super) fn enqueue(&mut self, link: LinkId) {
         let Some(replica) = self.replicas.get(&link) else { return };
         let index = replica.view;
-        let (Some(view), Some(spooled)) = (self.views.get(index), &self.spooled) else {
-            return self.later(link, "Can't SYNC while not connected with my master");
+        let Some(view) = self.views.get(index) else { return };
+        let name = &view.settings().name;
+        let Some(spooled) = self.spool_of(view) else {
+            let why = format!("view '{name}' has none");
+            return self.outrun(link, &why);
         };
         if !view.reaches_snapshot() {
-            let why = format!("the backlog of view '{}' no longer reaches back to it", view.settings().name);
+            let why = format!("the backlog of view '{name}' no longer reaches back to it");
             return self.outrun(link, &why);
         }
         let loadable = match &replica.version {
-            Some(version) => can_load(version, spooled.summary.family, spooled.summary.version),
+            Some(version) => can_load(version, spooled.summary().family, spooled.summary().version),
             None if view.settings().unknown_replica == UnknownReplica::Accept => Ok(()),
             None => Err("its version is unknown, and unknown_replica = \"refuse\"".into()),
         };
@@ -76,9 +80,17 @@ impl Machine {
         self.ship_next();
     }
 
+    /// New replicas begin elsewhere from now on: those that wait are looked at again.
+    pub(super) fn enqueue_again(&mut self) {
+        let queued = self.replicas.iter().filter(|(_, replica)| replica.phase == Phase::Queued);
+        for link in queued.map(|(link, _)| *link).collect::<Vec<_>>() {
+            self.enqueue(link);
+        }
+    }
+
     /// Starts as many ships as may run at once, first come first served.
     pub(super) fn ship_next(&mut self) {
-        while self.spooled.is_some() && !self.stopping {
+        while !self.spools.is_empty() && !self.stopping {
             let running = self.replicas.values().filter(|replica| replica.phase == Phase::Shipping).count();
             let next = self.replicas.iter().filter(|(_, replica)| replica.phase == Phase::Queued);
             let Some(link) = next.min_by_key(|(link, replica)| (replica.since, **link)).map(|(link, _)| *link) else {
@@ -93,9 +105,13 @@ impl Machine {
 
     fn ship(&mut self, link: LinkId) {
         let mark = self.fresh_id();
+        let view = self.replicas.get(&link).and_then(|replica| self.views.get(replica.view));
+        let Some((view, base)) = view.and_then(|view| Some((view, *view.base()?))) else {
+            return self.later(link, "its snapshot was lost");
+        };
+        let bytes = self.spool_of(view).map_or(0, |spooled| spooled.summary().bytes);
         let Some(replica) = self.replicas.get_mut(&link) else { return };
-        let (Some(view), Some(spooled)) = (self.views.get(replica.view), &self.spooled) else { return };
-        let (id, offset) = (view.history().id, view.snapshot_offset());
+        let (id, offset) = (view.history().id, base.offset);
         replica.outbox.push_copy(format!("+FULLRESYNC {id} {offset}\r\n").as_bytes());
         replica.phase = Phase::Shipping;
         replica.cursor = offset;
@@ -104,10 +120,11 @@ impl Machine {
         replica.shipped = 0;
         replica.loaded = false;
         replica.mark = None;
-        let head = (!view.relays()).then(|| Head { repl_id: *id.as_bytes(), repl_offset: offset, stream_db: 0 });
+        let head =
+            (!view.relays()).then(|| Head { repl_id: *id.as_bytes(), repl_offset: offset, stream_db: base.stream_db });
         let mut framing = ShipFraming::Stream;
         if head.is_none() {
-            replica.outbox.push_copy(format!("${}\r\n", spooled.summary.bytes).as_bytes());
+            replica.outbox.push_copy(format!("${bytes}\r\n").as_bytes());
             replica.awaits_header = false;
         } else if replica.takes_eof {
             replica.outbox.push_copy(format!("$EOF:{mark}\r\n").as_bytes());
@@ -117,7 +134,7 @@ impl Machine {
             framing = ShipFraming::Length;
         }
         self.stats.sync_full += 1;
-        let cargo = Cargo::Rdb { spool: spooled.id, head, framing };
+        let cargo = Cargo::Rdb { spool: base.spool, head, framing };
         self.outputs.push_back(Output::Ship(ShipOrder { link, view: replica.view, cargo }));
     }
 
@@ -193,7 +210,11 @@ impl Machine {
 
     /// Nothing that we have can bring this replica up: the primary has to be asked.
     fn outrun(&mut self, link: LinkId, why: &str) {
+        let hopeless = self.replicas.get(&link).is_some_and(|replica| self.refreshes_miss(replica.view));
         self.later(link, "a fresh snapshot of the primary is being waited for");
+        if !hopeless {
+            return self.want_refresh(why);
+        }
         let recently = self.last_fresh.is_some_and(|last| self.now.mono_ms - last < FRESH_EVERY_MS);
         if self.up_link.is_some() && self.fresh_wanted.is_none() && !recently {
             self.want_fresh_snapshot(why);

@@ -33,6 +33,11 @@ pub(super) struct Emitter {
 }
 
 impl Emitter {
+    /// The database that replicas have selected, once they have been told.
+    pub(super) fn selected(&self) -> Option<u32> {
+        self.db
+    }
+
     pub(super) fn in_transaction(&self) -> bool {
         self.transaction.is_some()
     }

@@ -117,6 +117,11 @@ impl Own {
         self.window.is_waiting() || self.projection.is_holding()
     }
 
+    /// Whether all that the upstream has before `upstream`, and nothing behind it, is in the view's bytes.
+    pub(super) fn stands_at(&self, upstream: u64) -> bool {
+        self.projected == upstream && !self.holds() && !self.projection.in_transaction()
+    }
+
     /// The upstream's offset that everything in the backlog reaches.
     fn settled(&self) -> u64 {
         self.projection.held_from().map_or(self.settled, |from| from.max(self.settled))

@@ -1,7 +1,7 @@
 //! The replica's half of the handshake, and primaries that do not play along.
 
 use sluicegate_core::contract::Input;
-use sluicegate_core::settings::{Settings, UpstreamSettings, ViewSettings};
+use sluicegate_core::settings::{RefreshSettings, Settings, UpstreamSettings, ViewSettings};
 use sluicegate_core::upstream::Phase;
 
 use crate::rig::{A, B, Rig, frame, snapshot};
@@ -32,8 +32,13 @@ fn it_says_what_a_real_replica_says() {
 fn with_credentials(username: Option<&str>) -> Rig {
     let mut upstream = UpstreamSettings::new("primary", 6379);
     (upstream.username, upstream.password) = (username.map(String::from), Some("secret".into()));
-    let settings =
-        Settings { upstream, views: vec![ViewSettings::new("all")], users: Vec::new(), version: String::new() };
+    let settings = Settings {
+        upstream,
+        views: vec![ViewSettings::new("all")],
+        users: Vec::new(),
+        refresh: RefreshSettings::default(),
+        version: String::new(),
+    };
     Rig::with(settings, Vec::new())
 }
 

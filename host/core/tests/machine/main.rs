@@ -6,6 +6,7 @@ mod handshake;
 mod learned;
 mod limits;
 mod psync;
+mod refresh;
 mod repair;
 mod resume;
 mod rig;

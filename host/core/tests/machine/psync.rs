@@ -1,6 +1,6 @@
 //! The primary's half of the handshake: who may go on where, and who is sent away.
 
-use sluicegate_core::settings::{CrossKey, Settings, UpstreamSettings, User, ViewSettings};
+use sluicegate_core::settings::{CrossKey, RefreshSettings, Settings, UpstreamSettings, User, ViewSettings};
 use sluicegate_core::view::State;
 
 use sha2::{Digest, Sha256};
@@ -127,6 +127,7 @@ fn who_has_not_said_a_password_learns_nothing() {
         upstream: UpstreamSettings::new("primary", 6379),
         views: vec![ViewSettings::new("all")],
         users: vec![user("default", "one"), user("reader", "two")],
+        refresh: RefreshSettings::default(),
         version: "0".into(),
     };
     let mut rig = Rig::with(settings, Vec::new());

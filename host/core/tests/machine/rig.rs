@@ -11,8 +11,8 @@ use sluicegate_core::machine::Machine;
 use sluicegate_core::pipeline::{Answers, FrameBatch, KeepAll, KeyBatch, Pipeline, PluginFault, Traits};
 use sluicegate_core::rdb::{Family, write};
 use sluicegate_core::resp::write_command;
-use sluicegate_core::settings::{Settings, UpstreamSettings, ViewSettings};
-use sluicegate_core::snapshot::{Arrival, Contents, Format, Framing};
+use sluicegate_core::settings::{RefreshSettings, Settings, UpstreamSettings, ViewSettings};
+use sluicegate_core::snapshot::{Arrival, Contents, Format, Framing, Origin};
 
 /// Ids of primaries.
 pub(crate) const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -62,7 +62,6 @@ pub(crate) fn snapshot(server: &str) -> Vec<u8> {
 }
 
 struct Spool {
-    id: SpoolId,
     framing: Framing,
     arrival: Arrival,
     bytes: Vec<u8>,
@@ -85,8 +84,13 @@ pub(crate) struct Rig {
     /// The machine wants its second connection to the primary.
     pub(crate) wants_values: bool,
     values: Option<LinkId>,
-    spool: Option<Spool>,
-    kept: BTreeMap<SpoolId, Vec<u8>>,
+    /// The machine wants a connection for a newer snapshot.
+    pub(crate) wants_refresh: bool,
+    pub(crate) refresh: Option<LinkId>,
+    spools: BTreeMap<SpoolId, Spool>,
+    pub(crate) kept: BTreeMap<SpoolId, Vec<u8>>,
+    /// What was written down beside snapshots.
+    pub(crate) described: BTreeMap<SpoolId, Origin>,
 }
 
 impl Rig {
@@ -102,7 +106,16 @@ impl Rig {
 
     pub(crate) fn new(views: Vec<ViewSettings>, pipelines: Vec<Option<Box<dyn Pipeline>>>) -> Self {
         let upstream = UpstreamSettings { announce_port: 7000, ..UpstreamSettings::new("primary", 6379) };
-        Self::with(Settings { upstream, views, users: Vec::new(), version: "0.1.0".into() }, pipelines)
+        Self::with(
+            Settings {
+                upstream,
+                views,
+                users: Vec::new(),
+                refresh: RefreshSettings::default(),
+                version: "0.1.0".into(),
+            },
+            pipelines,
+        )
     }
 
     pub(crate) fn with(settings: Settings, pipelines: Vec<Option<Box<dyn Pipeline>>>) -> Self {
@@ -126,8 +139,11 @@ impl Rig {
             dialing: false,
             wants_values: false,
             values: None,
-            spool: None,
+            wants_refresh: false,
+            refresh: None,
+            spools: BTreeMap::new(),
             kept: BTreeMap::new(),
+            described: BTreeMap::new(),
         }
     }
 
@@ -149,24 +165,33 @@ impl Rig {
     fn obey(&mut self, output: Output) {
         match output {
             Output::Dial(0) => self.dialing = true,
+            Output::Dial(2) => {
+                assert!(self.refresh.is_none(), "it has a connection for snapshots");
+                self.wants_refresh = true;
+            }
             Output::Dial(port) => {
-                assert_eq!(port, 1, "the primary has a stream and values");
+                assert_eq!(port, 1, "the primary has a stream, values and snapshots");
                 assert!(self.values.is_none(), "it has a connection for values");
                 self.wants_values = true;
             }
             Output::Close(link) => {
                 self.up.take_if(|up| *up == link);
                 self.values.take_if(|values| *values == link);
+                self.refresh.take_if(|refresh| *refresh == link);
                 assert!(self.closed.insert(link), "{link:?} is closed twice");
             }
             Output::SpoolOpen(id, format) => {
                 let Format::Rdb(framing) = format else { panic!("{format:?}") };
-                assert!(self.spool.is_none(), "one snapshot arrives at a time");
-                self.spool = Some(Spool { id, framing, arrival: Arrival::new(framing), bytes: Vec::new() });
+                assert!(self.spools.len() < 2, "one snapshot arrives at a time on each link");
+                self.spools.insert(id, Spool { framing, arrival: Arrival::new(framing), bytes: Vec::new() });
             }
             Output::SpoolWrite(id, bytes) => self.spooled(id, &bytes),
-            Output::SpoolAbort(id) => assert!(self.spool.take().is_none_or(|spool| spool.id == id)),
-            Output::SpoolKeep(ids) => self.kept.retain(|kept, _| ids.contains(kept)),
+            Output::SpoolAbort(id) => drop(self.spools.remove(&id)),
+            Output::SpoolKeep(ids) => {
+                self.kept.retain(|kept, _| ids.contains(kept));
+                self.described.retain(|kept, _| ids.contains(kept));
+            }
+            Output::SpoolDescribe(id, origin) => drop(self.described.insert(id, origin)),
             Output::HangUp(_) | Output::SpoolEnd(_) => panic!("only for kevy: {output:?}"),
             Output::Ship(order) => {
                 self.ships.push(order.clone());
@@ -181,7 +206,7 @@ impl Rig {
     }
 
     fn spooled(&mut self, id: SpoolId, bytes: &[u8]) {
-        let Some(spool) = self.spool.as_mut().filter(|spool| spool.id == id) else { return };
+        let Some(spool) = self.spools.get_mut(&id) else { return };
         let taken = spool.arrival.push(bytes);
         if let Ok(taken) = &taken {
             spool.bytes.extend_from_slice(&bytes[..*taken]);
@@ -192,7 +217,7 @@ impl Rig {
         };
         self.handle(Input::SpoolWritten(id, bytes.len()));
         if let Some(outcome) = outcome {
-            let spool = self.spool.take().unwrap();
+            let spool = self.spools.remove(&id).unwrap();
             self.kept.insert(id, spool.bytes);
             assert!(matches!(spool.framing, Framing::Length(_) | Framing::Mark(_)));
             self.handle(Input::Spooled(id, outcome.map(Contents::Rdb)));
@@ -247,6 +272,26 @@ impl Rig {
     pub(crate) fn link(&mut self) -> LinkId {
         self.links += 1;
         LinkId(self.links)
+    }
+
+    /// The connection for a newer snapshot, up to and without PSYNC's answer.
+    pub(crate) fn introduce_refresh(&mut self) {
+        assert!(core::mem::take(&mut self.wants_refresh), "no newer snapshot is wanted: {:?}", self.notes);
+        let link = self.link();
+        self.refresh = Some(link);
+        self.handle(Input::Connected(2, link));
+        self.refresh_says("+PONG\r\n");
+        self.refresh_says("-ERR Unrecognized REPLCONF option: rdb-only\r\n+OK\r\n+OK\r\n");
+        let told = self.machine.outbox(link).expect("an outbox").take();
+        let asked =
+            frames("PING | REPLCONF rdb-only 1 | REPLCONF capa eof capa psync2 | REPLCONF version 9.1.0 | PSYNC ? -1");
+        assert_eq!(String::from_utf8(told).unwrap(), String::from_utf8(asked).unwrap());
+    }
+
+    /// The primary says this on the connection for newer snapshots.
+    pub(crate) fn refresh_says(&mut self, bytes: impl AsRef<[u8]>) {
+        let link = self.refresh.expect("a link for a newer snapshot");
+        self.handle(Input::Bytes(link, Bytes::copy_from_slice(bytes.as_ref())));
     }
 
     /// The link to the primary, if there is one.

@@ -1,15 +1,17 @@
 //! The core's settings and machine, by the primary's protocol.
 
 use std::fmt;
+use std::path::Path;
 
-use sluicegate_core::contract::{Drive, Now};
+use sluicegate_core::contract::{Drive, Now, SpoolId};
 use sluicegate_core::pipeline::Pipeline;
 use sluicegate_core::settings::Settings;
+use sluicegate_core::snapshot::Origin;
 use sluicegate_core::{kevy, machine};
 
 use super::entropy;
 use crate::config::{Plan, Upstream};
-use crate::reactor::dial::Primary;
+use crate::reactor::{self, dial::Primary};
 
 /// What the core is told at its start.
 pub(super) enum Core {
@@ -26,6 +28,7 @@ impl Core {
                 upstream: upstream.clone(),
                 views: plan.views.iter().map(|view| view.settings.clone()).collect(),
                 users: plan.users.clone(),
+                refresh: plan.refresh,
                 version,
             }),
             Upstream::Kevy(written) => {
@@ -75,11 +78,30 @@ impl Core {
         }
     }
 
-    /// The machine. `pipelines` has an entry a view.
-    pub(super) fn machine(self, pipelines: Vec<Option<Box<dyn Pipeline>>>, now: Now) -> Box<dyn Drive> {
+    /// The snapshot that an earlier run left behind, if the machine can begin from it.
+    pub(super) fn newest_snapshot(&self, data_dir: &Path) -> Option<(SpoolId, Origin)> {
+        match self {
+            Self::Redis(_) => reactor::newest_snapshot(data_dir),
+            Self::Kevy(_) => None,
+        }
+    }
+
+    /// The machine, which begins from the snapshot `kept`. `pipelines` has an entry a view.
+    pub(super) fn machine(
+        self,
+        pipelines: Vec<Option<Box<dyn Pipeline>>>,
+        now: Now,
+        kept: Option<(SpoolId, Origin)>,
+    ) -> Box<dyn Drive> {
         let entropy = Box::new(entropy);
         match self {
-            Self::Redis(settings) => Box::new(machine::Machine::new(settings, pipelines, entropy, now)),
+            Self::Redis(settings) => {
+                let mut machine = machine::Machine::new(settings, pipelines, entropy, now);
+                if let Some((id, origin)) = kept {
+                    machine.resume_from(id, origin);
+                }
+                Box::new(machine)
+            }
             Self::Kevy(settings) => Box::new(kevy::machine::Machine::new(settings, pipelines, entropy, now)),
         }
     }

@@ -4,6 +4,7 @@ mod checks;
 mod kevy;
 mod pipeline;
 mod ports;
+mod snapshot;
 mod upstream;
 mod views;
 
@@ -14,7 +15,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
-use sluicegate_core::settings::{UpstreamSettings, User, ViewSettings};
+use sluicegate_core::settings::{RefreshSettings, UpstreamSettings, User, ViewSettings};
 use sluicegate_guest::{OnError, PluginSpec};
 use tracing_subscriber::EnvFilter;
 
@@ -44,6 +45,8 @@ pub(crate) struct Plan {
     pub(crate) plugins: Vec<PluginPlan>,
     /// Where to keep snapshots; may not exist yet.
     pub(crate) data_dir: PathBuf,
+    /// When newer snapshots are taken.
+    pub(crate) refresh: RefreshSettings,
     /// What to log.
     pub(crate) log: LogPlan,
     /// What the operator should know, though it does not keep the proxy from starting: a line, and a picture below it.
@@ -134,6 +137,7 @@ pub(super) fn understand(file: &File, folder: &Path, source: &report::Source) ->
         Ok(_) => {}
         Err(problems) => checks.problems.extend(problems),
     }
+    let refresh = snapshot::refresh(&file.snapshot, &mut checks);
     let log = log(file, &mut checks);
 
     let rendered = source.render(&checks.problems);
@@ -147,6 +151,7 @@ pub(super) fn understand(file: &File, folder: &Path, source: &report::Source) ->
         listen,
         plugins,
         data_dir: file.server.data_dir.as_ref().map_or_else(|| PathBuf::from(DATA_DIR), |dir| folder.join(dir)),
+        refresh,
         log,
         warnings: rendered,
         text: source.clone(),
@@ -245,6 +250,7 @@ impl fmt::Debug for Plan {
             .field("listen", &self.listen)
             .field("plugins", &self.plugins)
             .field("data_dir", &self.data_dir)
+            .field("refresh", &self.refresh)
             .field("log", &self.log)
             .finish_non_exhaustive()
     }

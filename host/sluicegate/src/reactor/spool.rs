@@ -1,5 +1,7 @@
 //! The spool: the upstream's snapshots on disk, verified on the way there by a thread each.
 
+mod meta;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -13,9 +15,10 @@ use bytes::Bytes;
 use sluicegate_core::contract::SpoolId;
 use sluicegate_core::fault::{Fault, Party};
 use sluicegate_core::kevy::snapshot::{Intake, SnapshotError};
-use sluicegate_core::snapshot::{Arrival, Contents, Format};
+use sluicegate_core::snapshot::{Arrival, Contents, Format, Origin};
 
 use super::{Event, Reports};
+pub(crate) use meta::newest;
 
 /// What is in a file, by its name: an operator who finds one can read it with the server's own tools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +44,9 @@ impl Kind {
         }
     }
 }
+
+/// The ends of the names of our files.
+const SUFFIXES: [&str; 4] = [".rdb", ".kevysnap", ".meta", ".meta.tmp"];
 
 /// Where a snapshot lies.
 pub(super) fn path(dir: &Path, id: SpoolId, kind: Kind) -> PathBuf {
@@ -69,13 +75,15 @@ pub(super) struct Spools {
     dir: PathBuf,
     reports: Reports,
     arriving: BTreeMap<SpoolId, Arriving>,
+    /// The newest snapshot that is described: it stays when the program ends.
+    newest: Option<SpoolId>,
 }
 
 impl Spools {
-    /// Snapshots that an earlier process left behind are of no use any more: nothing says what follows them.
-    pub(super) fn new(dir: PathBuf, reports: Reports) -> anyhow::Result<Self> {
-        let spools = Self { dir, reports, arriving: BTreeMap::new() };
-        spools.remove_all_but(&BTreeSet::new()).with_context(|| format!("cannot clear {}", spools.dir.display()))?;
+    /// Of the snapshots that an earlier process left behind only `kept` is of use: nothing says what follows the others.
+    pub(super) fn new(dir: PathBuf, reports: Reports, kept: Option<SpoolId>) -> anyhow::Result<Self> {
+        let spools = Self { dir, reports, arriving: BTreeMap::new(), newest: kept };
+        spools.remove_all_but(&spools.files(kept)).with_context(|| format!("cannot clear {}", spools.dir.display()))?;
         Ok(spools)
     }
 
@@ -128,13 +136,37 @@ impl Spools {
     }
 
     /// These are verified; others go, but for those that still arrive. Ships that read them keep their open files.
-    pub(super) fn keep(&self, ids: &[SpoolId]) {
-        let both = |id: &SpoolId| [Kind::Rdb, Kind::Kevy].map(|kind| path(&self.dir, *id, kind));
-        let mut kept: BTreeSet<PathBuf> = ids.iter().flat_map(both).collect();
+    pub(super) fn keep(&mut self, ids: &[SpoolId]) {
+        self.newest = self.newest.filter(|newest| ids.contains(newest));
+        let mut kept = self.files(ids.iter().copied());
         kept.extend(self.arriving.values().map(|arriving| arriving.path.clone()));
         if let Err(error) = self.remove_all_but(&kept) {
             tracing::warn!(event = "spool", "cannot remove old snapshots from {}: {error}", self.dir.display());
         }
+    }
+
+    /// Writes down beside a snapshot what it is. Only the next start of the program needs it, so nobody waits for it.
+    pub(super) fn describe(&mut self, id: SpoolId, origin: Origin) {
+        self.newest = Some(id);
+        let dir = self.dir.clone();
+        let writer = thread::Builder::new().name("spool-meta".into()).spawn(move || {
+            if let Err(error) = meta::write(&dir, id, &origin) {
+                let (dir, id) = (dir.display(), id.0);
+                tracing::warn!(event = "spool", "a restart will not go on from snapshot {id} in {dir}: {error}");
+            }
+        });
+        if let Err(error) = writer {
+            tracing::warn!(event = "spool", "a restart will not go on from snapshot {}: no thread: {error}", id.0);
+        }
+    }
+
+    /// All files that may belong to these snapshots.
+    fn files(&self, ids: impl IntoIterator<Item = SpoolId>) -> BTreeSet<PathBuf> {
+        let files = |id| {
+            let snapshots = [Kind::Rdb, Kind::Kevy].map(|kind| path(&self.dir, id, kind));
+            snapshots.into_iter().chain([meta::meta_path(&self.dir, id), meta::draft_path(&self.dir, id)])
+        };
+        ids.into_iter().flat_map(files).collect()
     }
 
     fn remove_all_but(&self, kept: &BTreeSet<PathBuf>) -> std::io::Result<()> {
@@ -153,20 +185,19 @@ impl Spools {
     }
 }
 
-/// `snapshot-<n>.rdb`, `snapshot-<n>.kevysnap` and `snapshot-for-link-<n>.rdb`; an operator's own files may lie beside them.
+/// `snapshot-<n>.rdb`, `snapshot-<n>.kevysnap`, what is written down beside them, and `snapshot-for-link-<n>.rdb`; an operator's own files may lie beside them.
 fn is_ours(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let middle = name
-        .strip_prefix("snapshot-")
-        .and_then(|name| [Kind::Rdb, Kind::Kevy].iter().find_map(|kind| name.strip_suffix(kind.suffix())));
+    let middle =
+        name.strip_prefix("snapshot-").and_then(|name| SUFFIXES.iter().find_map(|suffix| name.strip_suffix(suffix)));
     let number = middle.map(|middle| middle.strip_prefix("for-link-").unwrap_or(middle));
     number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 impl Drop for Spools {
     fn drop(&mut self) {
-        // A snapshot without the stream behind it serves nobody.
-        let _ = self.remove_all_but(&BTreeSet::new());
+        // A snapshot of which nobody knows where it stands serves nobody.
+        let _ = self.remove_all_but(&self.files(self.newest));
     }
 }
 
@@ -258,7 +289,7 @@ mod tests {
         let (dir, poll) = (tempfile::tempdir().expect("a folder"), Poll::new().expect("an event queue"));
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).expect("a waker"));
         let (sender, events) = channel();
-        let spools = Spools::new(dir.path().into(), Reports { sender, waker }).expect("an empty spool");
+        let spools = Spools::new(dir.path().into(), Reports { sender, waker }, None).expect("an empty spool");
         (dir, poll, events, spools)
     }
 

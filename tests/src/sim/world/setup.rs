@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 
 use sluicegate_core::machine::Machine;
 use sluicegate_core::pipeline::Pipeline;
-use sluicegate_core::settings::{CrossKey, RepairLimits, Settings, UpstreamSettings, ViewSettings};
+use sluicegate_core::settings::{CrossKey, RefreshSettings, RepairLimits, Settings, UpstreamSettings, ViewSettings};
 
 use crate::sim::lens::{Ailment, Lens, Native};
 use crate::sim::plant::Kind;
@@ -42,7 +42,12 @@ pub(super) fn settings(lenses: &[Lens], rng: &mut Rng) -> Settings {
     let views = views.collect();
     let mut upstream = UpstreamSettings::new("primary", 6379);
     upstream.password = rng.permille(300).then(|| primary::PASSWORD.into());
-    Settings { upstream, views, users: Vec::new(), version: "sim".into() }
+    let refresh = RefreshSettings {
+        log_bytes: rng.pick(&[0, 2_000, 20_000, 20_000]),
+        age_ms: rng.pick(&[0, 0, 20_000]),
+        every_ms: rng.pick(&[300, 2_000, 30_000]),
+    };
+    Settings { upstream, views, users: Vec::new(), refresh, version: "sim".into() }
 }
 
 pub(super) fn primary_manners(rng: &mut Rng) -> primary::Manners {

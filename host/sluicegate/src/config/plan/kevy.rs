@@ -103,6 +103,10 @@ pub(super) fn refuse_of_redis(file: &File, checks: &mut Checks) {
     refuse(upstream.announce_port.as_ref(), "announce_port", port, checks);
     let version = "has no meaning for kevy: a replica and its primary do not tell each other their versions";
     refuse(upstream.announce_version.as_ref(), "announce_version", version, checks);
+    let refresh = "has no meaning for kevy: its snapshots come with the stream that follows them";
+    refuse(file.snapshot.refresh_log.as_ref(), "refresh_log", refresh, checks);
+    refuse(file.snapshot.refresh_age.as_ref(), "refresh_age", refresh, checks);
+    refuse(file.snapshot.refresh_every.as_ref(), "refresh_every", refresh, checks);
     for view in &file.views {
         refuse(view.unknown_replica.as_ref(), "unknown_replica", version, checks);
         let transaction = "has no meaning for kevy: there are no transactions in its stream";
