@@ -10,6 +10,7 @@ use sluicegate_core::machine::Machine;
 use sluicegate_core::rdb::{Family, Head, RewriteError, Rewriter, ServerVersion};
 use sluicegate_core::snapshot::{Arrival, Contents, Format, Framing};
 
+use super::disk::Disk;
 use super::lens::Native;
 use super::plant::Plant;
 use super::rng::Rng;
@@ -59,6 +60,8 @@ pub struct Shell {
     kept: BTreeMap<SpoolId, Rc<Vec<u8>>>,
     ships: BTreeMap<LinkId, Ship>,
     probes: VecDeque<LinkId>,
+    /// Where the logs are.
+    pub disk: Disk,
     /// The fault that was planted, if any.
     pub plant: Option<Plant>,
     /// Milliseconds since the beginning.
@@ -78,6 +81,7 @@ impl Shell {
             kept: BTreeMap::new(),
             ships: BTreeMap::new(),
             probes: VecDeque::new(),
+            disk: Disk::default(),
             plant,
             now: 0,
             shipped: 0,
@@ -91,6 +95,7 @@ impl Shell {
         self.kept.clear();
         self.ships.clear();
         self.probes.clear();
+        self.disk = Disk::default();
     }
 
     /// The time as the machine is told it.
@@ -125,6 +130,7 @@ impl Shell {
                 Output::SpoolKeep(ids) => ids.into_iter().for_each(|id| self.keep(id)),
                 Output::Ship(order) => self.ship(order),
                 Output::ShipCancel(link) => drop(self.ships.remove(&link)),
+                Output::Log(id, order) => self.disk.order(id, order),
                 Output::Probe(link, ..) => self.probes.push_back(link),
             }
         }
@@ -191,9 +197,10 @@ impl Shell {
     /// Does a little of what waits.
     pub fn work(&mut self) {
         for _ in 0..if self.rng.generous { 30 } else { 1 } {
-            match self.rng.below(3) {
+            match self.rng.below(4) {
                 0 => self.write_spool(),
                 1 => self.answer_probe(),
+                2 => self.work_disk(),
                 _ => self.hand_over(),
             }
         }
@@ -227,6 +234,15 @@ impl Shell {
         self.tell(Input::SpoolWritten(id, n));
         if let Some(outcome) = outcome {
             self.tell(Input::Spooled(id, outcome.map(Contents::Rdb)));
+        }
+    }
+
+    /// The disk catches up with some of its orders.
+    fn work_disk(&mut self) {
+        for _ in 0..1 + self.rng.below(20) {
+            if let Some((id, report)) = self.disk.work(&mut self.rng, self.plant.as_mut()) {
+                self.tell(Input::Log(id, report));
+            }
         }
     }
 

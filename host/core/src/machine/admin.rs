@@ -135,7 +135,7 @@ impl Machine {
                 State::Halted(_) => "halted",
             };
             let value = format!(
-                "port={},state={state},replicas={replicas},in_frames={},out_frames={},repaired={},repairing={},held_bytes={},repair_wait_ms={},replid={},offset={},exact={},pipeline={}",
+                "port={},state={state},replicas={replicas},in_frames={},out_frames={},repaired={},repairing={},held_bytes={},repair_wait_ms={},replid={},offset={},log_bytes={},exact={},pipeline={}",
                 view.settings().port,
                 counts.frames_in,
                 counts.frames_out,
@@ -145,6 +145,7 @@ impl Machine {
                 view.repair_wait_ms(),
                 view.history().id,
                 view.backlog().end(),
+                view.backlog().log().bytes(),
                 if view.is_inexact() { "no" } else { "yes" },
                 view.settings().pipeline.join("+"),
             );

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::Machine;
 use super::follow::human;
+use super::log::out_of_reach;
 use crate::contract::{Cargo, Level, LinkId, Output, ShipFraming, ShipOrder};
 use crate::fault::{Fault, Party};
 use crate::limits;
@@ -58,8 +59,7 @@ impl Machine {
             return self.later(link, "Can't SYNC while not connected with my master");
         };
         if !view.reaches_snapshot() {
-            let why = format!("the backlog of view '{}' no longer reaches back to it", view.settings().name);
-            return self.outrun(link, &why);
+            return self.outrun(link, &out_of_reach(view));
         }
         let loadable = match &replica.version {
             Some(version) => can_load(version, spooled.summary.family, spooled.summary.version),
@@ -95,6 +95,10 @@ impl Machine {
         let mark = self.fresh_id();
         let Some(replica) = self.replicas.get_mut(&link) else { return };
         let (Some(view), Some(spooled)) = (self.views.get(replica.view), &self.spooled) else { return };
+        if !view.reaches_snapshot() {
+            // While it waited for its turn the log has filled up.
+            return self.outrun(link, &out_of_reach(view));
+        }
         let (id, offset) = (view.history().id, view.snapshot_offset());
         replica.outbox.push_copy(format!("+FULLRESYNC {id} {offset}\r\n").as_bytes());
         replica.phase = Phase::Shipping;
@@ -170,25 +174,6 @@ impl Machine {
             format!("snapshot for replica {peer} of view '{name}' is out: {} in {ms} ms ({rate}/s)", human(shipped));
         self.note(Level::Info, "snapshot-sent", text);
         self.ship_next();
-    }
-
-    /// A reader whose next byte is no longer kept.
-    pub(super) fn fell_behind(&mut self, link: LinkId) {
-        let Some(replica) = self.replicas.get(&link) else { return };
-        let during = if replica.phase == Phase::Streaming {
-            "it is slower than the stream"
-        } else {
-            "its snapshot took too long"
-        };
-        let budget = self.views.get(replica.view).map_or(0, |view| view.backlog().budget()) as u64;
-        let text = format!(
-            "replica {} of view '{}' fell out of the backlog of {}: {during}; it is closed and needs a snapshot (view.backlog.memory)",
-            replica.peer,
-            self.view_name(replica.view),
-            human(budget),
-        );
-        self.note(Level::Warn, "replica-behind", text);
-        self.close(link);
     }
 
     /// Nothing that we have can bring this replica up: the primary has to be asked.

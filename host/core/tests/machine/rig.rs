@@ -1,5 +1,6 @@
 //! A shell without sockets, files and clocks.
 
+mod disk;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -87,6 +88,8 @@ pub(crate) struct Rig {
     values: Option<LinkId>,
     spool: Option<Spool>,
     kept: BTreeMap<SpoolId, Vec<u8>>,
+    /// Where the logs are.
+    pub(crate) disk: disk::Disk,
 }
 
 impl Rig {
@@ -128,6 +131,7 @@ impl Rig {
             values: None,
             spool: None,
             kept: BTreeMap::new(),
+            disk: disk::Disk::default(),
         }
     }
 
@@ -175,6 +179,7 @@ impl Rig {
                 }
             }
             Output::ShipCancel(link) => self.cancelled.push(link),
+            Output::Log(id, order) => self.log(id, order),
             Output::Probe(link, ip, port) => self.probes.push((link, ip, port)),
             Output::Note(note) => self.notes.push(note),
         }

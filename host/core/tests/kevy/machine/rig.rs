@@ -189,7 +189,7 @@ impl Rig {
                 }
             }
             Output::ShipCancel(link) => self.cancelled.push(link),
-            Output::Probe(..) => panic!("only for Redis: {output:?}"),
+            Output::Probe(..) | Output::Log(..) => panic!("only for Redis: {output:?}"),
             Output::Note(note) => self.notes.push(note),
         }
     }
