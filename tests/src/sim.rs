@@ -6,6 +6,7 @@
 
 pub mod check;
 pub mod data;
+pub mod disk;
 pub mod kevy;
 pub mod lens;
 pub mod plant;
@@ -66,6 +67,10 @@ pub struct Report {
     pub value_dials: u64,
     /// Views that halted.
     pub halts: u64,
+    /// Times that a replica was given bytes from a log.
+    pub log_reads: u64,
+    /// Times that a log was lost.
+    pub log_failures: u64,
     /// A fingerprint of all that happened: a seed has only one.
     pub fingerprint: u64,
 }

@@ -11,13 +11,14 @@ fn every_world_keeps_the_promise() {
     // A world in which nothing happens proves nothing.
     assert!(sum(|r| r.compared) > 100 * seeds && sum(|r| r.faults) > seeds);
     assert!(sum(|r| r.continued) > seeds && sum(|r| r.partial_syncs) > seeds && sum(|r| r.halts) > seeds / 20);
+    assert!(sum(|r| r.log_reads) > 3 * seeds && sum(|r| r.log_failures) > seeds / 20);
     assert!(sum(|r| r.repaired) > 3 * seeds && sum(|r| r.restarts) > seeds / 20);
 }
 
 fn summary(reports: &[Report]) -> String {
     let sum = |count: fn(&Report) -> u64| reports.iter().map(count).sum::<u64>();
     format!(
-        "{} worlds: {} virtual minutes, {} faults, {} comparisons, {} commands applied; upstream {} full and {} partial syncs, {} cut back; replicas {} snapshots and {} continuations; {} values repaired, {} dials for values, {} restarts, {} halts",
+        "{} worlds: {} virtual minutes, {} faults, {} comparisons, {} commands applied; upstream {} full and {} partial syncs, {} cut back; replicas {} snapshots and {} continuations; {} values repaired, {} dials for values, {} restarts, {} halts; {} reads of logs, {} logs lost",
         reports.len(),
         sum(|r| r.ms) / 60_000,
         sum(|r| r.faults),
@@ -32,6 +33,8 @@ fn summary(reports: &[Report]) -> String {
         sum(|r| r.value_dials),
         sum(|r| r.restarts),
         sum(|r| r.halts),
+        sum(|r| r.log_reads),
+        sum(|r| r.log_failures),
     )
 }
 

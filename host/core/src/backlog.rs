@@ -1,13 +1,19 @@
-//! The recent part of a history, kept in memory within a byte budget and shared with every reader.
+//! The recent part of a history, kept in memory within a byte budget and shared with every reader; beneath it, on disk, a
+//! [`Log`] of what no longer fits and is still needed.
 //!
-//! Order that always holds: `start ≤ every cursor that is still served ≤ end`. The backlog does not know its readers: when
-//! it trims, a reader whose place is gone finds out at its next [`Backlog::read`].
+//! Order that always holds: `oldest ≤ start ≤ end`, and `oldest ≤ every cursor that is still served ≤ end`. The backlog does
+//! not know its readers: when it trims, a reader whose place is gone finds out at its next look.
+
+mod log;
 
 use alloc::collections::VecDeque;
 
 use bytes::Bytes;
 
+use crate::fault::Fault;
 use crate::rope::Rope;
+
+pub use log::{Log, Order};
 
 /// What one kept piece costs beside its bytes.
 const PIECE_OVERHEAD_BYTES: usize = 64;
@@ -34,17 +40,35 @@ pub struct Backlog {
     reader: Option<u64>,
     /// The newest piece that takes a good part of the budget by itself: its end, and its cost.
     large: Option<(u64, usize)>,
+    log: Log,
 }
 
 impl Backlog {
     /// An empty backlog at `offset`, which will keep `budget` bytes.
     pub fn new(offset: u64, budget: usize) -> Self {
-        Self { pieces: VecDeque::new(), start: offset, end: offset, cost: 0, budget, reader: None, large: None }
+        Self::with_log(offset, budget, 0)
     }
 
-    /// Offset before the oldest kept byte.
+    /// An empty backlog at `offset`, which will keep `budget` bytes, and in its log `disk` bytes of those before them that are
+    /// needed; 0: it has no log.
+    pub fn with_log(offset: u64, budget: usize, disk: u64) -> Self {
+        let log = Log::new(offset, disk);
+        Self { pieces: VecDeque::new(), start: offset, end: offset, cost: 0, budget, reader: None, large: None, log }
+    }
+
+    /// Offset before the oldest byte in memory.
     pub fn start(&self) -> u64 {
         self.start
+    }
+
+    /// Offset before the oldest byte that can be read at all, here or from the log.
+    pub fn oldest(&self) -> u64 {
+        self.log.start()
+    }
+
+    /// What lies beneath.
+    pub fn log(&self) -> &Log {
+        &self.log
     }
 
     /// Offset after the newest byte.
@@ -57,9 +81,11 @@ impl Backlog {
         self.budget
     }
 
-    /// Empties the backlog and lets it begin at `offset`.
+    /// Empties the backlog and lets it begin at `offset`. Until it is told otherwise, all that follows is needed.
     pub fn restart(&mut self, offset: u64) {
-        *self = Self::new(offset, self.budget);
+        self.log.restart(offset);
+        let log = core::mem::replace(&mut self.log, Log::new(offset, 0));
+        *self = Self { log, ..Self::new(offset, self.budget) };
     }
 
     /// Appends what is next in the history.
@@ -80,7 +106,8 @@ impl Backlog {
     /// Takes back everything behind `offset`: bytes that turned out not to belong to the history.
     pub fn truncate(&mut self, offset: u64) {
         if offset < self.start {
-            // Nothing that is kept lies before it: what comes next is the byte behind `offset` all the same.
+            // Nothing in memory lies before it: what comes next is the byte behind `offset` all the same. The log is not cut,
+            // but left: this takes an unfinished command or transaction larger than the memory.
             return self.restart(offset);
         }
         while let Some(last) = self.pieces.back_mut() {
@@ -100,7 +127,7 @@ impl Backlog {
         self.end = self.end.min(offset);
     }
 
-    /// The bytes from `offset` on, at most `max` of them and at most to the end of a piece. Empty at the end; `None` where
+    /// The bytes in memory from `offset` on, at most `max` of them and at most to the end of a piece. Empty at the end; `None` where
     /// they are no longer kept, or not there yet.
     pub fn read(&self, offset: u64, max: usize) -> Option<Bytes> {
         if offset < self.start || offset > self.end {
@@ -124,10 +151,36 @@ impl Backlog {
         self.reader
     }
 
-    /// What a large piece costs that a reader still needs.
+    /// Says from where on the history is needed: by the snapshot that new readers begin with, and by every reader. What the memory
+    /// lets go behind that place goes to the log.
+    pub fn needed_from(&mut self, offset: u64) {
+        self.log.needed_from(offset);
+    }
+
+    /// What the shell must do with the log next, and for which life of it.
+    pub fn log_order(&mut self) -> Option<(u64, Order)> {
+        self.log.order()
+    }
+
+    /// So many bytes of this life of the log have reached the disk.
+    pub fn log_written(&mut self, life: u64, bytes: usize) {
+        self.log.written(life, bytes);
+    }
+
+    /// The disk failed: this life of the log is given up, with all that is in it. `false`: it was before.
+    pub fn log_failed(&mut self, life: u64, fault: &Fault) -> bool {
+        self.log.fail(life, fault)
+    }
+
+    /// Nobody will be served from the log until the next [`restart`](Self::restart).
+    pub fn close_log(&mut self) {
+        self.log.close();
+    }
+
+    /// What a large piece costs that a reader still needs. One that reads from the log finds it there in the end.
     fn spared(&self) -> usize {
         match (self.large, self.reader) {
-            (Some((end, cost)), Some(reader)) if reader < end && self.start < end => cost,
+            (Some((end, cost)), Some(reader)) if reader < end && self.start < end && self.start <= reader => cost,
             _ => 0,
         }
     }
@@ -137,9 +190,10 @@ impl Backlog {
             if let Some(piece) = self.pieces.pop_front() {
                 self.cost -= piece.bytes.len() + PIECE_OVERHEAD_BYTES;
                 self.start = piece.start + piece.bytes.len() as u64;
+                self.log.take(piece.start, piece.bytes);
             }
         }
-        debug_assert!(self.start <= self.end);
+        debug_assert!(self.oldest() <= self.start && self.start <= self.end);
     }
 }
 

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use crate::backlog;
 use crate::fault::Fault;
 use crate::kevy::route::Share;
 use crate::outbox::Outbox;
@@ -52,6 +53,15 @@ pub struct LinkId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SpoolId(pub u64);
 
+/// The log beneath one view's backlog, for one of the view's histories: what is said of an earlier one is told by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogId {
+    /// Index of the view.
+    pub view: usize,
+    /// Counts the view's histories.
+    pub life: u64,
+}
+
 /// What happened.
 #[derive(Debug)]
 pub enum Input {
@@ -86,6 +96,8 @@ pub enum Input {
     ShipBytes(LinkId, Bytes),
     /// The snapshot for a replica is at its end.
     ShipEnded(LinkId, Result<(), Fault>),
+    /// What has become of orders for a log.
+    Log(LogId, LogReport),
     /// What was found out of a replica's version.
     Probed(LinkId, Option<ServerVersion>),
     /// Time has passed.
@@ -121,10 +133,40 @@ pub enum Output {
     Ship(ShipOrder),
     /// Stop making it.
     ShipCancel(LinkId),
+    /// Keep stream bytes on disk, or read them there. A log begins with its first order; all orders for it are carried out one
+    /// after the other.
+    Log(LogId, LogOrder),
     /// Find out which version listens at this address: the replica on `LinkId` did not say.
     Probe(LinkId, String, u16),
     /// Tell the operator.
     Note(Note),
+}
+
+/// What the shell must do with a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogOrder {
+    /// To keep or to drop. What is kept is answered by [`LogReport::Written`], or by [`LogReport::Failed`].
+    Keep(backlog::Order),
+    /// To read for a replica: answered by [`LogReport::Bytes`].
+    Read {
+        /// For whom.
+        link: LinkId,
+        /// What lies behind this offset.
+        offset: u64,
+        /// At most so many bytes; at least one.
+        max: usize,
+    },
+}
+
+/// What has become of orders for a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogReport {
+    /// So many bytes have reached the disk.
+    Written(usize),
+    /// The disk does not take them. What is written to this log from here on is thrown away.
+    Failed(Fault),
+    /// What was read for this replica behind this offset.
+    Bytes(LinkId, u64, Result<Bytes, Fault>),
 }
 
 /// How a snapshot goes to a replica.

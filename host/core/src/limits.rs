@@ -11,6 +11,10 @@ pub const REPLICA_OUTPUT_BYTES: usize = 4 * MIB;
 pub const REPLICA_STALLED_MS: u64 = 60_000;
 /// Default of `backlog.memory`: bytes of stream kept for each view.
 pub const BACKLOG_BYTES: usize = 64 * MIB;
+/// Default of `backlog.disk`: bytes of each view's stream kept on disk beneath its backlog, as far as they are needed.
+pub const BACKLOG_DISK_BYTES: u64 = 1024 * MIB as u64;
+/// Stream bytes on their way from backlogs to the disk: above it the upstream is not read.
+pub const LOG_UNWRITTEN_BYTES_MAX: usize = 8 * MIB;
 /// The smallest backlog that can be configured: one turn of the pump must fit several times.
 pub const BACKLOG_BYTES_MIN: usize = MIB;
 /// Default of `limits.frame`: the largest single command that a view with plugins takes. Redis clients may send bulks of 512 MiB.

@@ -9,6 +9,7 @@ mod clock;
 mod commands;
 mod drive;
 mod follow;
+mod log;
 mod refresh;
 mod repair;
 mod resume;
@@ -206,12 +207,14 @@ impl Machine {
         }
     }
 
-    /// Tells each view where its furthest reader stands.
+    /// Tells each view where its furthest readers stand.
     fn hold_backlogs(&mut self) {
         for (index, view) in self.views.iter_mut().enumerate() {
-            let readers =
-                self.replicas.values().filter(|replica| replica.view == index && replica.phase == Phase::Streaming);
-            view.held_at(readers.map(|replica| replica.cursor).min());
+            let mine = || self.replicas.values().filter(|replica| replica.view == index);
+            let streaming = mine().filter(|replica| replica.phase == Phase::Streaming);
+            let any = mine().filter(|replica| replica.phase.has_place());
+            let next = self.refresh.watch.needed_from(index);
+            view.held_at(streaming.map(|replica| replica.cursor).min(), any.map(|replica| replica.cursor).min(), next);
         }
     }
 

@@ -1,6 +1,6 @@
 //! One link on a view's port: a replica, or someone who asks how things are.
 //!
-//! Numbers that always hold for a streaming replica: `start of backlog ≤ cursor ≤ end of backlog`, and what it acknowledged
+//! Numbers that always hold for a streaming replica: `oldest of backlog ≤ cursor ≤ end of backlog`, and what it acknowledged
 //! is at most what was given to its outbox.
 
 use alloc::string::String;
@@ -39,6 +39,11 @@ impl Phase {
         matches!(self, Self::Probing(_) | Self::Queued | Self::Shipping | Self::Loading)
     }
 
+    /// Whether it has a place in the view's stream.
+    pub fn has_place(self) -> bool {
+        matches!(self, Self::Shipping | Self::Loading | Self::Streaming)
+    }
+
     /// Whether it follows the view.
     pub fn is_replica(self) -> bool {
         self.is_syncing() || self == Self::Streaming
@@ -71,6 +76,8 @@ pub struct Replica {
     pub version: Option<ServerVersion>,
     /// Offset in the view's history behind what was given to the outbox.
     pub cursor: u64,
+    /// The offset behind which the log is being read for it.
+    pub reading: Option<u64>,
     /// The highest offset that it acknowledged.
     pub acked: u64,
     /// When it was last heard of. Milliseconds.
@@ -106,6 +113,7 @@ impl Replica {
             takes_id: false,
             version: None,
             cursor: 0,
+            reading: None,
             acked: 0,
             last_heard: now,
             since: now,

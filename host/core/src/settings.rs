@@ -56,6 +56,8 @@ pub struct ViewSettings {
     pub pipeline: Vec<String>,
     /// Bytes of stream kept for replicas that come back.
     pub backlog_bytes: usize,
+    /// Bytes of stream kept on disk beneath them, while the snapshot or a replica needs them; 0: none.
+    pub backlog_disk_bytes: u64,
     /// Unsent bytes that one replica may have.
     pub replica_output_bytes: usize,
     /// How long a replica may take no byte while output waits. Milliseconds.
@@ -130,6 +132,7 @@ impl ViewSettings {
             port: 0,
             pipeline: Vec::new(),
             backlog_bytes: limits::BACKLOG_BYTES,
+            backlog_disk_bytes: limits::BACKLOG_DISK_BYTES,
             replica_output_bytes: limits::REPLICA_OUTPUT_BYTES,
             stalled_ms: limits::REPLICA_STALLED_MS,
             frame_bytes_max: limits::FRAME_BYTES_MAX,

@@ -15,7 +15,7 @@ use alloc::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::backlog::Backlog;
+use crate::backlog::{Backlog, Order};
 use crate::command::Table;
 use crate::contract::SpoolId;
 use crate::fault::{Fault, Party};
@@ -136,7 +136,7 @@ pub struct View {
 impl View {
     /// A view that waits for its first segment. `id` names its history until then.
     pub fn new(settings: ViewSettings, table: Arc<Table>, pipeline: Option<Box<dyn Pipeline>>, id: ReplId) -> Self {
-        let backlog = Backlog::new(0, settings.backlog_bytes);
+        let backlog = Backlog::with_log(0, settings.backlog_bytes, settings.backlog_disk_bytes);
         Self {
             settings,
             table,
@@ -341,9 +341,28 @@ impl View {
         }
     }
 
-    /// Says where the replica that is furthest behind stands.
-    pub fn held_at(&mut self, reader: Option<u64>) {
-        self.backlog.held_at(reader);
+    /// Says where the replica that is furthest behind stands: of those that stream, and of all that have a place in the stream;
+    /// `next` is where a snapshot may stand that is on its way.
+    pub fn held_at(&mut self, streaming: Option<u64>, any: Option<u64>, next: Option<u64>) {
+        self.backlog.held_at(streaming);
+        let base = self.base.filter(|_| self.reaches_snapshot()).map(|base| base.offset);
+        let needed = base.into_iter().chain(any).chain(next).min();
+        self.backlog.needed_from(needed.unwrap_or(self.backlog.end()));
+    }
+
+    /// What the shell must do with the log beneath the backlog next, and for which life of it.
+    pub fn log_order(&mut self) -> Option<(u64, Order)> {
+        self.backlog.log_order()
+    }
+
+    /// So many bytes of this life of the log have reached the disk.
+    pub fn log_written(&mut self, life: u64, bytes: usize) {
+        self.backlog.log_written(life, bytes);
+    }
+
+    /// The disk failed: this life of the log is given up. `false`: it was before.
+    pub fn log_failed(&mut self, life: u64, fault: &Fault) -> bool {
+        self.backlog.log_failed(life, fault)
     }
 
     /// A PING of our own, so that replicas do not take a silent primary for a dead link. Relaying views add nothing.
@@ -360,16 +379,17 @@ impl View {
             own.window = Window::default();
             own.projection.let_go();
         }
+        self.backlog.close_log();
         self.state = State::Halted(fault);
     }
 
     /// What becomes of a replica that asks `PSYNC id offset`.
     pub fn asked(&self, id: Option<&ReplId>, offset: i64) -> Asked {
-        id.map_or(Asked::Foreign, |id| self.history.decide(id, offset, self.backlog.start(), self.backlog.end()))
+        id.map_or(Asked::Foreign, |id| self.history.decide(id, offset, self.backlog.oldest(), self.backlog.end()))
     }
 
-    /// Whether the backlog still reaches back to the base.
+    /// Whether the backlog, or the log beneath it, still reaches back to the base.
     pub fn reaches_snapshot(&self) -> bool {
-        self.state == State::Live && self.base.is_some_and(|base| self.backlog.start() <= base.offset)
+        self.state == State::Live && self.base.is_some_and(|base| self.backlog.oldest() <= base.offset)
     }
 }

@@ -6,6 +6,7 @@
 pub(crate) mod dial;
 mod farewell;
 mod links;
+mod log;
 mod probe;
 mod ship;
 mod spool;
@@ -21,7 +22,7 @@ use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
-use sluicegate_core::contract::{Drive, Input, Level, LinkId, Note, Now, Output, SpoolId};
+use sluicegate_core::contract::{Drive, Input, Level, LinkId, LogId, LogReport, Note, Now, Output, SpoolId};
 use sluicegate_core::fault::Fault;
 use sluicegate_core::rdb::ServerVersion;
 use sluicegate_core::snapshot::Contents;
@@ -31,6 +32,7 @@ use crate::config::Ports;
 use dial::Primary;
 use farewell::Farewells;
 use links::{Links, Read};
+use log::Logs;
 use ship::Ships;
 use spool::Spools;
 pub(crate) use spool::newest as newest_snapshot;
@@ -70,6 +72,8 @@ pub(crate) enum Event {
     SpoolWritten(SpoolId, usize),
     /// A snapshot has arrived, or has failed.
     Spooled(SpoolId, Result<Contents, Fault>),
+    /// What has become of orders for a log.
+    Log(LogId, LogReport),
     /// A replica's version, where it could be found out.
     Probed(LinkId, Option<ServerVersion>),
 }
@@ -125,6 +129,7 @@ pub(crate) struct Reactor {
     reports: Reports,
     spools: Spools,
     ships: Ships,
+    logs: Logs,
     upstream: Primary,
     stop_at: Option<Instant>,
 }
@@ -159,7 +164,8 @@ impl Reactor {
             farewells: Farewells::default(),
             events,
             spools: Spools::new(data_dir.clone(), reports.clone(), kept)?,
-            ships: Ships::new(data_dir, plugins, reports.clone()),
+            ships: Ships::new(data_dir.clone(), plugins, reports.clone()),
+            logs: Logs::new(data_dir, reports.clone())?,
             reports,
             upstream,
             stop_at: None,
@@ -238,6 +244,7 @@ impl Reactor {
                 Output::SpoolDescribe(id, origin) => self.spools.describe(id, origin),
                 Output::Ship(order) => self.ships.start(order),
                 Output::ShipCancel(link) => self.ships.cancel(link),
+                Output::Log(id, order) => self.logs.order(id, order),
                 Output::Probe(link, ip, port) => probe::probe(link, ip, port, self.reports.clone()),
                 Output::Note(note) => tell(&note),
             }
@@ -296,6 +303,7 @@ impl Reactor {
                     self.spools.arrived(id);
                     Input::Spooled(id, outcome)
                 }
+                Event::Log(id, report) => Input::Log(id, report),
                 Event::Probed(link, version) => Input::Probed(link, version),
             };
             self.handle(input);

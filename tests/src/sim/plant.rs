@@ -46,11 +46,13 @@ pub enum Kind {
     FenceEarly,
     /// Values of a history that is not followed are taken for those of the one that is.
     ForeignValues,
+    /// What is read from a log lies a byte behind what was asked for.
+    LogMisread,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::ByteLost,
         Self::SelectWrong,
         Self::DelLost,
@@ -68,6 +70,7 @@ impl Kind {
         Self::WindowTorn,
         Self::FenceEarly,
         Self::ForeignValues,
+        Self::LogMisread,
     ];
 
     /// Whether the fault changes what the stream means and would be seen at once by comparing bytes. It has to be seen by
@@ -111,6 +114,11 @@ impl Plant {
     /// Whether this snapshot goes out unfiltered.
     pub fn leaks_a_snapshot(&mut self) -> bool {
         self.strikes(Kind::SnapshotLeaks, 500)
+    }
+
+    /// Whether a read of a log begins a byte too late.
+    pub fn misreads_a_log(&mut self) -> bool {
+        self.strikes(Kind::LogMisread, 200)
     }
 
     /// Whether the old spool file stays in the new one's place.

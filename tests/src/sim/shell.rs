@@ -10,6 +10,7 @@ use sluicegate_core::machine::Machine;
 use sluicegate_core::rdb::{Family, Head, RewriteError, Rewriter, ServerVersion};
 use sluicegate_core::snapshot::{Arrival, Contents, Format, Framing, Origin};
 
+use super::disk::Disk;
 use super::lens::Native;
 use super::plant::Plant;
 use super::rng::Rng;
@@ -60,6 +61,8 @@ pub struct Shell {
     described: BTreeMap<SpoolId, Origin>,
     ships: BTreeMap<LinkId, Ship>,
     probes: VecDeque<LinkId>,
+    /// Where the logs are.
+    pub disk: Disk,
     /// The fault that was planted, if any.
     pub plant: Option<Plant>,
     /// Milliseconds since the beginning.
@@ -80,6 +83,7 @@ impl Shell {
             described: BTreeMap::new(),
             ships: BTreeMap::new(),
             probes: VecDeque::new(),
+            disk: Disk::default(),
             plant,
             now: 0,
             shipped: 0,
@@ -100,6 +104,7 @@ impl Shell {
         self.spools.clear();
         self.ships.clear();
         self.probes.clear();
+        self.disk = Disk::default();
         kept.map(|(_, origin)| origin)
     }
 
@@ -143,6 +148,7 @@ impl Shell {
                 Output::SpoolDescribe(id, origin) => drop(self.described.insert(id, origin)),
                 Output::Ship(order) => self.ship(order),
                 Output::ShipCancel(link) => drop(self.ships.remove(&link)),
+                Output::Log(id, order) => self.disk.order(id, order),
                 Output::Probe(link, ..) => self.probes.push_back(link),
             }
         }
@@ -206,9 +212,10 @@ impl Shell {
     /// Does a little of what waits.
     pub fn work(&mut self) {
         for _ in 0..if self.rng.generous { 30 } else { 1 } {
-            match self.rng.below(3) {
+            match self.rng.below(4) {
                 0 => self.write_spool(),
                 1 => self.answer_probe(),
+                2 => self.work_disk(),
                 _ => self.hand_over(),
             }
         }
@@ -247,6 +254,15 @@ impl Shell {
         self.tell(Input::SpoolWritten(id, n));
         if let Some(outcome) = outcome {
             self.tell(Input::Spooled(id, outcome.map(Contents::Rdb)));
+        }
+    }
+
+    /// The disk catches up with some of its orders.
+    fn work_disk(&mut self) {
+        for _ in 0..1 + self.rng.below(20) {
+            if let Some((id, report)) = self.disk.work(&mut self.rng, self.plant.as_mut()) {
+                self.tell(Input::Log(id, report));
+            }
         }
     }
 

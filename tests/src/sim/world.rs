@@ -177,6 +177,8 @@ impl World {
         report.partial_syncs += stats.upstream_partial_syncs;
         report.snapshots += stats.sync_full;
         report.continued += stats.sync_partial_ok;
+        report.log_reads += self.shell.disk.reads;
+        report.log_failures += self.shell.disk.failures;
         report.repaired += machine.views().iter().map(|view| view.counts().repaired).sum::<u64>();
     }
 

@@ -158,7 +158,7 @@ impl Drive for Machine {
             Input::ShipBytes(link, bytes) => self.ship_bytes(link, &bytes),
             Input::ShipEnded(link, outcome) => self.ship_ended(link, outcome),
             // None of these is asked for here.
-            Input::ShipLength(..) | Input::Probed(..) | Input::SpoolDamaged(..) => {}
+            Input::ShipLength(..) | Input::Probed(..) | Input::SpoolDamaged(..) | Input::Log(..) => {}
             Input::Tick => self.tick(),
             Input::Shutdown => self.shutdown(),
         }

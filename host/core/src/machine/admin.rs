@@ -135,7 +135,7 @@ impl Machine {
                 State::Halted(_) => "halted",
             };
             let value = format!(
-                "port={},state={state},replicas={replicas},in_frames={},out_frames={},repaired={},repairing={},held_bytes={},repair_wait_ms={},replid={},offset={},base_offset={},exact={},pipeline={}",
+                "port={},state={state},replicas={replicas},in_frames={},out_frames={},repaired={},repairing={},held_bytes={},repair_wait_ms={},replid={},offset={},base_offset={},log_bytes={},exact={},pipeline={}",
                 view.settings().port,
                 counts.frames_in,
                 counts.frames_out,
@@ -146,6 +146,7 @@ impl Machine {
                 view.history().id,
                 view.backlog().end(),
                 view.base().map_or(-1, |base| i64::try_from(base.offset).unwrap_or(i64::MAX)),
+                view.backlog().log().bytes(),
                 if view.is_inexact() { "no" } else { "yes" },
                 view.settings().pipeline.join("+"),
             );

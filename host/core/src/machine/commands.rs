@@ -333,5 +333,7 @@ impl Machine {
             view.settings().name
         );
         self.note(Level::Info, "replica-partial-sync", text);
+        // What it lacks must not go before the pump sees it.
+        self.hold_backlogs();
     }
 }

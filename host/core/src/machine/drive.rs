@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::refresh::REFRESH_PORT;
 use super::repair::FETCH_PORT;
-use super::{Arriving, Machine, clock};
+use super::{Arriving, Machine, clock, log};
 use crate::contract::{Drive, Input, LinkId, Now, Output};
 use crate::limits;
 use crate::outbox::Outbox;
@@ -41,6 +41,7 @@ impl Drive for Machine {
             }
             Input::Spooled(id, outcome) => self.spooled(id, outcome),
             Input::SpoolDamaged(id, what) => self.spool_damaged(id, &what),
+            Input::Log(id, report) => self.log_reported(id, report),
             Input::ShipLength(link, length) => self.ship_length(link, length),
             Input::ShipBytes(link, bytes) => self.ship_bytes(link, bytes),
             Input::ShipEnded(link, outcome) => self.ship_ended(link, outcome),
@@ -48,6 +49,7 @@ impl Drive for Machine {
             Input::Tick => self.tick(),
             Input::Shutdown => self.shutdown(),
         }
+        self.order_logs();
     }
 
     fn poll_output(&mut self) -> Option<Output> {
@@ -75,7 +77,7 @@ impl Drive for Machine {
         links.extend(self.replicas.iter().filter(|(_, replica)| !replica.outbox.is_empty()).map(|(link, _)| *link));
     }
 
-    /// A snapshot that the disk does not keep up with is not read further.
+    /// What the disk does not keep up with is not read further, be it a snapshot or the stream.
     fn wants_read(&self, link: LinkId) -> bool {
         let keeps_up = |arriving: &Option<Arriving>| {
             arriving.as_ref().is_none_or(|arriving| arriving.unwritten < limits::SPOOL_UNWRITTEN_BYTES_MAX)
@@ -86,7 +88,10 @@ impl Drive for Machine {
         if self.up_link != Some(link) {
             return true;
         }
-        !self.stopping && self.upstream.phase() != upstream::Phase::Verifying && keeps_up(&self.arriving)
+        !self.stopping
+            && self.upstream.phase() != upstream::Phase::Verifying
+            && keeps_up(&self.arriving)
+            && self.unlogged_bytes() < limits::LOG_UNWRITTEN_BYTES_MAX
     }
 
     fn ship_room(&self, link: LinkId) -> usize {
@@ -98,14 +103,16 @@ impl Drive for Machine {
 
     fn pump(&mut self) {
         self.hold_backlogs();
+        // What is asked for below may be under way to the disk.
+        self.order_logs();
         let mut behind = Vec::new();
         for (link, replica) in &mut self.replicas {
             replica.note_progress(self.now.mono_ms);
-            if !matches!(replica.phase, Phase::Shipping | Phase::Loading | Phase::Streaming) {
+            if !replica.phase.has_place() {
                 continue;
             }
             let Some(view) = self.views.get(replica.view) else { continue };
-            if replica.cursor < view.backlog().start() {
+            if replica.cursor < view.backlog().oldest() {
                 behind.push(*link);
                 continue;
             }
@@ -114,6 +121,10 @@ impl Drive for Machine {
                 && budget > 0
                 && replica.outbox.len() < view.settings().replica_output_bytes / 2
             {
+                if replica.cursor < view.backlog().start() {
+                    self.outputs.extend(log::read(*link, replica, view));
+                    break;
+                }
                 let Some(bytes) = view.backlog().read(replica.cursor, budget).filter(|bytes| !bytes.is_empty()) else {
                     break;
                 };

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::Machine;
 use super::follow::human;
+use super::log::out_of_reach;
 use crate::contract::{Cargo, Level, LinkId, Output, ShipFraming, ShipOrder};
 use crate::fault::{Fault, Party};
 use crate::limits;
@@ -62,8 +63,7 @@ impl Machine {
             return self.outrun(link, &why);
         };
         if !view.reaches_snapshot() {
-            let why = format!("the backlog of view '{name}' no longer reaches back to it");
-            return self.outrun(link, &why);
+            return self.outrun(link, &out_of_reach(view));
         }
         let loadable = match &replica.version {
             Some(version) => can_load(version, spooled.summary().family, spooled.summary().version),
@@ -111,6 +111,11 @@ impl Machine {
         };
         let bytes = self.spool_of(view).map_or(0, |spooled| spooled.summary().bytes);
         let Some(replica) = self.replicas.get_mut(&link) else { return };
+        if !view.reaches_snapshot() {
+            // While it waited for its turn the log has filled up.
+            let why = out_of_reach(view);
+            return self.outrun(link, &why);
+        }
         let (id, offset) = (view.history().id, base.offset);
         replica.outbox.push_copy(format!("+FULLRESYNC {id} {offset}\r\n").as_bytes());
         replica.phase = Phase::Shipping;
@@ -187,25 +192,6 @@ impl Machine {
             format!("snapshot for replica {peer} of view '{name}' is out: {} in {ms} ms ({rate}/s)", human(shipped));
         self.note(Level::Info, "snapshot-sent", text);
         self.ship_next();
-    }
-
-    /// A reader whose next byte is no longer kept.
-    pub(super) fn fell_behind(&mut self, link: LinkId) {
-        let Some(replica) = self.replicas.get(&link) else { return };
-        let during = if replica.phase == Phase::Streaming {
-            "it is slower than the stream"
-        } else {
-            "its snapshot took too long"
-        };
-        let budget = self.views.get(replica.view).map_or(0, |view| view.backlog().budget()) as u64;
-        let text = format!(
-            "replica {} of view '{}' fell out of the backlog of {}: {during}; it is closed and needs a snapshot (view.backlog.memory)",
-            replica.peer,
-            self.view_name(replica.view),
-            human(budget),
-        );
-        self.note(Level::Warn, "replica-behind", text);
-        self.close(link);
     }
 
     /// Nothing that we have can bring this replica up: the primary has to be asked.

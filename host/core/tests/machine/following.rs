@@ -157,7 +157,7 @@ fn one_turn_gives_each_replica_a_bounded_piece() {
 #[test]
 fn one_that_is_slower_than_the_stream_is_sent_for_a_snapshot() {
     let mut settings = ViewSettings::new("all");
-    settings.backlog_bytes = 8 << 20;
+    (settings.backlog_bytes, settings.backlog_disk_bytes) = (8 << 20, 0);
     let mut rig = Rig::new(vec![settings], vec![None]);
     rig.attach(A, 100);
     let slow = rig.synced(0);

@@ -5,6 +5,7 @@ mod following;
 mod handshake;
 mod learned;
 mod limits;
+mod log;
 mod psync;
 mod refresh;
 mod repair;

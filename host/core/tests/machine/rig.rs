@@ -1,5 +1,6 @@
 //! A shell without sockets, files and clocks.
 
+mod disk;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -91,6 +92,8 @@ pub(crate) struct Rig {
     pub(crate) kept: BTreeMap<SpoolId, Vec<u8>>,
     /// What was written down beside snapshots.
     pub(crate) described: BTreeMap<SpoolId, Origin>,
+    /// Where the logs are.
+    pub(crate) disk: disk::Disk,
 }
 
 impl Rig {
@@ -144,6 +147,7 @@ impl Rig {
             spools: BTreeMap::new(),
             kept: BTreeMap::new(),
             described: BTreeMap::new(),
+            disk: disk::Disk::default(),
         }
     }
 
@@ -200,6 +204,7 @@ impl Rig {
                 }
             }
             Output::ShipCancel(link) => self.cancelled.push(link),
+            Output::Log(id, order) => self.log(id, order),
             Output::Probe(link, ip, port) => self.probes.push((link, ip, port)),
             Output::Note(note) => self.notes.push(note),
         }

@@ -18,6 +18,7 @@ impl World {
         self.tell("the faults stop".into());
         (self.trouble, self.primary.moody, self.pace) = (0, 0, 10);
         (self.rng.generous, self.shell.rng.generous) = (true, true);
+        (self.shell.disk.full, self.shell.disk.damaged) = (false, false);
         self.up.iter_mut().for_each(|up| up.stalled_until = 0);
         self.values.iter_mut().for_each(|values| values.stalled_until = 0);
         (self.healed, self.primary.unwilling_at) = (true, self.now);

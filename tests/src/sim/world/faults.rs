@@ -14,7 +14,7 @@ impl World {
             n => *self.downs.keys().nth(self.rng.below(n)).unwrap_or(&LinkId(0)),
         };
         let long = self.rng.pick(&[50, 500, 3_000, 70_000]);
-        match self.rng.below(25) {
+        match self.rng.below(27) {
             0..=3 => {
                 self.tell("the link to the primary is cut".into());
                 self.primary_speaks()?;
@@ -54,7 +54,15 @@ impl World {
                 self.primary.babble();
             }
             17 => self.now += long.min(5_000),
-            18 if self.rng.permille(300) => self.restart(),
+            18 => {
+                let full = self.rng.permille(500);
+                self.tell(format!("the disk is {}", if full { "full" } else { "damaged" }));
+                match full {
+                    true => self.shell.disk.full = true,
+                    false => self.shell.disk.damaged = true,
+                }
+            }
+            19 if self.rng.permille(300) => self.restart(),
             _ => self.trouble_values(),
         }
         Ok(())

@@ -31,6 +31,7 @@ pub(super) fn settings(lenses: &[Lens], rng: &mut Rng) -> Settings {
         let mut view = ViewSettings::new(&format!("view{index}"));
         view.pipeline = if lens.has_plugins() { vec![format!("{lens:?}")] } else { Vec::new() };
         view.backlog_bytes = rng.pick(&[8_000, 40_000, 200_000, 1 << 20]);
+        view.backlog_disk_bytes = rng.pick(&[0, 30_000, 300_000, 1 << 30]);
         view.replica_output_bytes = rng.pick(&[2_000, 100_000, 4 << 20]);
         view.frame_bytes_max = largest;
         view.transaction_bytes_max = rng.pick(&[1_000, 1 << 26, 1 << 26]);

@@ -82,6 +82,18 @@ impl Watch {
         known
     }
 
+    /// From where on a view's stream may be needed by those who begin at the snapshot.
+    pub(in crate::machine) fn needed_from(&self, view: usize) -> Option<u64> {
+        let mut marks = match self {
+            Self::Nothing => return None,
+            Self::Any(marks) => marks.iter(),
+            Self::For(_, found) => {
+                return found.as_ref()?.places.get(view).copied().flatten().map(|(offset, _)| offset);
+            }
+        };
+        marks.find_map(|mark| mark.places.get(view).copied().flatten()).map(|(offset, _)| offset)
+    }
+
     /// What the stream has behind `upstream` is no longer what it was when the place was told.
     pub(super) fn is_cut_off(&self, upstream: u64) -> bool {
         matches!(self, Self::For(place, None) if *place > upstream)

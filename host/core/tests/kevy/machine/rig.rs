@@ -189,7 +189,7 @@ impl Rig {
                 }
             }
             Output::ShipCancel(link) => self.cancelled.push(link),
-            Output::Probe(..) | Output::SpoolDescribe(..) => panic!("only for Redis: {output:?}"),
+            Output::Probe(..) | Output::SpoolDescribe(..) | Output::Log(..) => panic!("only for Redis: {output:?}"),
             Output::Note(note) => self.notes.push(note),
         }
     }
