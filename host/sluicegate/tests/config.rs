@@ -69,6 +69,7 @@ const MISTAKES: &[Mistake] = &[
         "two views with the name `eu`",
     ),
     mistake("[[plugin]]", "[view.backlog]\nmemory = \"1kb\"\n[[plugin]]", "10:10", "it can be 1mb to 1024gb"),
+    mistake("[[plugin]]", "[view.backlog]\ndisk = \"2048gb\"\n[[plugin]]", "10:8", "it can be 0b to 1024gb"),
     mistake(
         "[[plugin]]",
         "[view.backlog]\nmemory = \"2mb\"\n[view.limits]\nreplica_output = { hard = \"4mb\" }\n[[plugin]]",
@@ -126,6 +127,7 @@ const KEVY_MISTAKES: &[Mistake] = &[
         "come with the stream that follows them",
     ),
     mistake("shards = 4", "unknown_replica = \"refuse\"", "13:19", "do not tell each other their versions"),
+    mistake("shards = 4", "[view.backlog]\ndisk = \"1gb\"", "14:8", "is kept in memory"),
     mistake("shards = 4", "[view.limits]\ntransaction = \"64mb\"", "14:15", "no transactions"),
     mistake("[[view]]", "[[user]]\nname = \"a\"\npassword_sha256 = \"zz\"\n[[view]]", "7:8", "cannot log in"),
     mistake("protocol = \"kevy\"", "protocol = \"redis\"", "4:10", "`shards` is for `protocol = \"kevy\"`"),

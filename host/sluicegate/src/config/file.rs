@@ -187,6 +187,7 @@ pub(crate) enum CrossKey {
 pub(crate) struct Backlog {
     /// For a kevy primary up to 3.18 not below its own buffer: while it has its first frame it gives no snapshot.
     pub(crate) memory: Option<Spanned<Size>>,
+    pub(crate) disk: Option<Spanned<Size>>,
 }
 
 /// `[view.limits]`

@@ -109,6 +109,8 @@ pub(super) fn refuse_of_redis(file: &File, checks: &mut Checks) {
     refuse(file.snapshot.refresh_every.as_ref(), "refresh_every", refresh, checks);
     for view in &file.views {
         refuse(view.unknown_replica.as_ref(), "unknown_replica", version, checks);
+        let disk = "has no meaning for kevy: what is kept for its replicas is kept in memory";
+        refuse(view.backlog.disk.as_ref(), "backlog.disk", disk, checks);
         let transaction = "has no meaning for kevy: there are no transactions in its stream";
         refuse(view.limits.transaction.as_ref(), "limits.transaction", transaction, checks);
         let repair = "has no meaning for kevy: it does not tell a value together with its place in the stream";

@@ -16,7 +16,7 @@ use crate::config::file::{self, File, Protocol, UnknownReplica, View};
 use crate::config::units::Size;
 
 const GIB: usize = 1 << 30;
-/// More than any memory that can be had; a larger number is a slip.
+/// More than any memory that can be had, and more of a stream than anyone comes back for; a larger number is a slip.
 const BACKLOG_BYTES_MAX: usize = 1024 * GIB;
 /// A refill must fit into the half of the output that stays free.
 const OUTPUT_BYTES: RangeInclusive<usize> = 2 * limits::PUMP_BYTES_MAX..=GIB;
@@ -77,6 +77,9 @@ fn view_settings(view: &View, checks: &mut Checks) -> ViewSettings {
     let backlog = limits::BACKLOG_BYTES_MIN..=BACKLOG_BYTES_MAX;
     settings.backlog_bytes =
         size("backlog.memory", view.backlog.memory.as_ref(), settings.backlog_bytes, backlog, checks);
+    let disk = Size(0)..=Size(BACKLOG_BYTES_MAX as u64);
+    let written = view.backlog.disk.as_ref();
+    settings.backlog_disk_bytes = checks.within("backlog.disk", written, Size(settings.backlog_disk_bytes), disk).0;
     let default = settings.replica_output_bytes.min(settings.backlog_bytes);
     settings.replica_output_bytes = size("replica_output.hard", output.hard.as_ref(), default, OUTPUT_BYTES, checks);
     settings.stalled_ms =
