@@ -118,6 +118,8 @@ pub struct Machine {
     spooled: Option<Spooled>,
     next_spool: u64,
     views: Vec<View>,
+    /// Views whose logs were lost, and when. Milliseconds.
+    lost_logs: Vec<(usize, u64)>,
     /// For each view: the end of its stream when that last moved, and when. Milliseconds.
     quiet_since: Vec<(u64, u64)>,
     replicas: BTreeMap<LinkId, Replica>,
@@ -170,6 +172,7 @@ impl Machine {
             arriving: None,
             spooled: None,
             next_spool: 0,
+            lost_logs: Vec::new(),
             views,
             replicas: BTreeMap::new(),
             outputs: VecDeque::new(),

@@ -38,6 +38,7 @@ impl Machine {
             self.keep_waiting_replicas();
         }
         self.tick_values();
+        self.retry_logs();
         self.note_progress();
         self.ping_quiet_views();
         self.close_the_overdue();
