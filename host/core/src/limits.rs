@@ -81,6 +81,7 @@ const _: () = {
         "a stalled replica's output is smaller than what it may come back for"
     );
     assert!(PUMP_BYTES_MAX * 4 <= BACKLOG_BYTES_MIN, "even the smallest backlog outlives a few turns of the pump");
+    assert!(PUMP_BYTES_MAX * 4 <= LOG_UNWRITTEN_BYTES_MAX, "the disk has a few turns of the pump to catch up with");
     assert!(FETCH_TIMEOUT_MS * 3 < REPAIR_WINDOW_MS_MAX, "a dead connection is noticed while there is time for others");
     assert!(REPAIR_WINDOW_MS_MAX < LINK_TIMEOUT_MS, "replicas hear of a view that waits before they give it up");
     assert!(BACKOFF_MIN_MS < BACKOFF_MAX_MS);
