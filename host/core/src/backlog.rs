@@ -172,6 +172,11 @@ impl Backlog {
         self.log.fail(life, fault)
     }
 
+    /// After a failure of the disk: the log begins anew, with what the memory lets go from here on.
+    pub fn log_anew(&mut self) {
+        self.log.begin_anew();
+    }
+
     /// Nobody will be served from the log until the next [`restart`](Self::restart).
     pub fn close_log(&mut self) {
         self.log.close();

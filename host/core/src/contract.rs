@@ -53,12 +53,12 @@ pub struct LinkId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SpoolId(pub u64);
 
-/// The log beneath one view's backlog, for one of the view's histories: what is said of an earlier one is told by it.
+/// The log beneath one view's backlog, in one of its lives: what is said of an earlier one is told by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogId {
     /// Index of the view.
     pub view: usize,
-    /// Counts the view's histories.
+    /// Counts the view's histories, and beginnings of the log after a failure.
     pub life: u64,
 }
 

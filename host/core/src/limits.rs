@@ -15,6 +15,8 @@ pub const BACKLOG_BYTES: usize = 64 * MIB;
 pub const BACKLOG_DISK_BYTES: u64 = 1024 * MIB as u64;
 /// Stream bytes on their way from backlogs to the disk: above it the upstream is not read.
 pub const LOG_UNWRITTEN_BYTES_MAX: usize = 8 * MIB;
+/// A log that the disk failed begins anew after so long. Milliseconds.
+pub const LOG_RETRY_MS: u64 = 30_000;
 /// The smallest backlog that can be configured: one turn of the pump must fit several times.
 pub const BACKLOG_BYTES_MIN: usize = MIB;
 /// Default of `limits.frame`: the largest single command that a view with plugins takes. Redis clients may send bulks of 512 MiB.
@@ -90,6 +92,7 @@ const _: () = {
         "a stalled replica's output is smaller than what it may come back for"
     );
     assert!(PUMP_BYTES_MAX * 4 <= BACKLOG_BYTES_MIN, "even the smallest backlog outlives a few turns of the pump");
+    assert!(PUMP_BYTES_MAX * 4 <= LOG_UNWRITTEN_BYTES_MAX, "the disk has a few turns of the pump to catch up with");
     assert!(FETCH_TIMEOUT_MS * 3 < REPAIR_WINDOW_MS_MAX, "a dead connection is noticed while there is time for others");
     assert!(REPAIR_WINDOW_MS_MAX < LINK_TIMEOUT_MS, "replicas hear of a view that waits before they give it up");
     assert!(BACKOFF_MIN_MS < BACKOFF_MAX_MS);

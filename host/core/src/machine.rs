@@ -141,6 +141,8 @@ pub struct Machine {
     resumable: Option<(SpoolId, Origin)>,
     next_spool: u64,
     views: Vec<View>,
+    /// Views whose logs were lost, and when. Milliseconds.
+    lost_logs: Vec<(usize, u64)>,
     /// For each view: the end of its stream when that last moved, and when. Milliseconds.
     quiet_since: Vec<(u64, u64)>,
     replicas: BTreeMap<LinkId, Replica>,
@@ -195,6 +197,7 @@ impl Machine {
             spools: Vec::new(),
             resumable: None,
             next_spool: 0,
+            lost_logs: Vec::new(),
             views,
             replicas: BTreeMap::new(),
             outputs: VecDeque::new(),

@@ -365,6 +365,11 @@ impl View {
         self.backlog.log_failed(life, fault)
     }
 
+    /// After a failure of the disk: the log begins anew.
+    pub fn log_anew(&mut self) {
+        self.backlog.log_anew();
+    }
+
     /// A PING of our own, so that replicas do not take a silent primary for a dead link. Relaying views add nothing.
     pub fn ping(&mut self) {
         if let (Some(own), State::Live) = (self.own.as_mut(), &self.state) {

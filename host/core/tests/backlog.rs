@@ -102,6 +102,7 @@ enum Event {
     Truncate(u64),
     Restart(u64),
     Fail,
+    Anew,
     Close,
 }
 
@@ -113,6 +114,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (0u64..900).prop_map(Event::Truncate),
         1 => (0u64..900).prop_map(Event::Restart),
         1 => Just(Event::Fail),
+        1 => Just(Event::Anew),
         1 => Just(Event::Close),
     ]
 }
@@ -129,6 +131,7 @@ proptest! {
                 Event::Truncate(behind) => rig.truncate(end.saturating_sub(behind).max(rig.base)),
                 Event::Restart(offset) => rig.restart(offset),
                 Event::Fail => drop(rig.backlog.log_failed(rig.backlog.log().life(), &Fault::new(Party::Own, "disk"))),
+                Event::Anew => rig.backlog.log_anew(),
                 Event::Close => rig.backlog.close_log(),
             }
             rig.obey();

@@ -29,7 +29,7 @@ pub enum Order {
 pub struct Log {
     /// Bytes of the history that it may hold; 0: there is no log.
     budget: u64,
-    /// Counts the histories: what is reported of an earlier one is told by it.
+    /// Counts the histories, and beginnings after a failure: what is reported of an earlier one is told by it.
     life: u64,
     /// Offset before the oldest byte that can be read. `start ≤ end`.
     start: u64,
@@ -84,7 +84,7 @@ impl Log {
         self.budget
     }
 
-    /// Which of this log's histories it is now.
+    /// Which of its lives this is.
     pub fn life(&self) -> u64 {
         self.life
     }
@@ -133,7 +133,7 @@ impl Log {
         }
     }
 
-    /// The disk failed: it is given up until another history begins. `false`: the report is of an earlier one.
+    /// The disk failed: it is given up until it begins anew. `false`: the report is of an earlier life.
     pub(super) fn fail(&mut self, life: u64, fault: &Fault) -> bool {
         if life != self.life || self.closed {
             return false;
@@ -141,6 +141,15 @@ impl Log {
         self.close();
         self.fault = Some(fault.clone());
         true
+    }
+
+    /// After a failure: what the memory lets go from here on is kept again, in a life of its own.
+    pub(super) fn begin_anew(&mut self) {
+        if self.fault.is_some() {
+            let needed = self.needed;
+            self.restart(self.end);
+            self.needed = needed;
+        }
     }
 
     /// Nobody will be served from it until another history begins.

@@ -39,6 +39,7 @@ impl Machine {
         }
         self.tick_values();
         self.tick_refresh();
+        self.retry_logs();
         self.note_progress();
         self.ping_quiet_views();
         self.close_the_overdue();

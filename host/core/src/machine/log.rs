@@ -85,7 +85,18 @@ impl Machine {
         }
     }
 
-    /// The disk fails: nothing can be kept or read there until the view's next history.
+    /// Logs that were lost begin anew when their time has come.
+    pub(super) fn retry_logs(&mut self) {
+        let now = self.now.mono_ms;
+        let due = |(_, since): &mut (usize, u64)| now >= *since + limits::LOG_RETRY_MS;
+        for (index, _) in self.lost_logs.extract_if(.., due) {
+            if let Some(view) = self.views.get_mut(index) {
+                view.log_anew();
+            }
+        }
+    }
+
+    /// The disk fails: what is there is lost, and nothing can be kept there for now.
     fn log_failed(&mut self, id: LogId, fault: &Fault) {
         let Some(view) = self.views.get_mut(id.view) else { return };
         let held = view.backlog().log().bytes();
@@ -93,11 +104,13 @@ impl Machine {
             return;
         }
         let text = format!(
-            "the log of view '{}', {} of its stream, is given up until the next snapshot of the primary: {fault}; \
-             replicas that need it are closed",
+            "the log of view '{}', {} of its stream, is lost: {fault}; replicas that need it are closed, and it begins \
+             anew in {} s",
             view.settings().name,
             human(held),
+            limits::LOG_RETRY_MS / 1000,
         );
+        self.lost_logs.push((id.view, self.now.mono_ms));
         self.note(Level::Error, "log-failed", text);
     }
 

@@ -214,6 +214,7 @@ fn append(
     };
     for record in whole.chunks(RECORD_BYTES_MAX) {
         if parts.back().is_none_or(|part| part.file_bytes() >= PART_BYTES) {
+            parts.back_mut().into_iter().for_each(Part::seal);
             let path = path(dir, id, offset);
             parts.push_back(Part::create(path.clone(), offset).map_err(|error| (path, error))?);
         }

@@ -32,7 +32,8 @@ struct Mark {
 #[derive(Debug)]
 pub(super) struct Part {
     path: PathBuf,
-    file: File,
+    /// Open as long as it is written to: a large log has many files.
+    file: Option<File>,
     file_bytes: u64,
     /// Offset behind its last byte.
     end: u64,
@@ -44,7 +45,7 @@ pub(super) struct Part {
 impl Part {
     /// A new file, for what lies behind `offset`.
     pub(super) fn create(path: PathBuf, offset: u64) -> io::Result<Self> {
-        let file = spool::create(&path)?;
+        let file = Some(spool::create(&path)?);
         Ok(Self { path, file, file_bytes: 0, end: offset, marks: Vec::new(), buffer: Vec::new() })
     }
 
@@ -62,6 +63,11 @@ impl Part {
         self.end
     }
 
+    /// Nothing more is appended.
+    pub(super) fn seal(&mut self) {
+        self.file = None;
+    }
+
     /// Removes the file. If that fails it is removed at the next start.
     pub(super) fn remove(self) {
         if let Err(error) = fs::remove_file(&self.path) {
@@ -77,7 +83,8 @@ impl Part {
         let sum = sum(&self.buffer, bytes);
         self.buffer.extend_from_slice(&sum.to_le_bytes());
         self.buffer.extend_from_slice(bytes);
-        self.file.write_all_at(&self.buffer, self.file_bytes)?;
+        let file = self.file.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        file.write_all_at(&self.buffer, self.file_bytes)?;
         if self.marks.last().is_none_or(|last| self.file_bytes - last.at >= MARK_EVERY_BYTES) {
             self.marks.push(Mark { offset, at: self.file_bytes });
         }
@@ -93,7 +100,8 @@ impl Part {
             index.checked_sub(1).and_then(|index| self.marks.get(index)).ok_or("it begins behind that offset")?;
         let there = usize::try_from(self.file_bytes - mark.at).unwrap_or(usize::MAX);
         let mut scanned = vec![0; there.min(SCAN_BYTES)];
-        self.file.read_exact_at(&mut scanned, mark.at).map_err(|error| error.to_string())?;
+        let read = File::open(&self.path).and_then(|file| file.read_exact_at(&mut scanned, mark.at));
+        read.map_err(|error| error.to_string())?;
         let (mut rest, mut found) = (&scanned[..], Vec::new());
         while found.len() < max
             && let Some((start, bytes, behind)) = record(rest).map_err(|what| format!("{what} behind {offset}"))?
