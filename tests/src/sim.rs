@@ -63,6 +63,12 @@ pub struct Report {
     pub restarts: u64,
     /// Values that views got from the primary.
     pub repaired: u64,
+    /// Newer snapshots of the history that was followed.
+    pub refreshes: u64,
+    /// Attempts to reach the primary for them.
+    pub refresh_dials: u64,
+    /// Times that the proxy was started again and went on behind the snapshot that it had.
+    pub resumed: u64,
     /// Attempts to reach the primary for single keys.
     pub value_dials: u64,
     /// Views that halted.

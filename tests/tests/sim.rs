@@ -13,12 +13,13 @@ fn every_world_keeps_the_promise() {
     assert!(sum(|r| r.continued) > seeds && sum(|r| r.partial_syncs) > seeds && sum(|r| r.halts) > seeds / 20);
     assert!(sum(|r| r.log_reads) > 3 * seeds && sum(|r| r.log_failures) > seeds / 20);
     assert!(sum(|r| r.repaired) > 3 * seeds && sum(|r| r.restarts) > seeds / 20);
+    assert!(sum(|r| r.refreshes) > seeds && sum(|r| r.resumed) > seeds / 200);
 }
 
 fn summary(reports: &[Report]) -> String {
     let sum = |count: fn(&Report) -> u64| reports.iter().map(count).sum::<u64>();
     format!(
-        "{} worlds: {} virtual minutes, {} faults, {} comparisons, {} commands applied; upstream {} full and {} partial syncs, {} cut back; replicas {} snapshots and {} continuations; {} values repaired, {} dials for values, {} restarts, {} halts; {} reads of logs, {} logs lost",
+        "{} worlds: {} virtual minutes, {} faults, {} comparisons, {} commands applied; upstream {} full and {} partial syncs, {} cut back; replicas {} snapshots and {} continuations; {} values repaired, {} dials for values, {} newer snapshots by {} dials, {} restarts of which {} went on, {} halts; {} reads of logs, {} logs lost",
         reports.len(),
         sum(|r| r.ms) / 60_000,
         sum(|r| r.faults),
@@ -31,7 +32,10 @@ fn summary(reports: &[Report]) -> String {
         sum(|r| r.continued),
         sum(|r| r.repaired),
         sum(|r| r.value_dials),
+        sum(|r| r.refreshes),
+        sum(|r| r.refresh_dials),
         sum(|r| r.restarts),
+        sum(|r| r.resumed),
         sum(|r| r.halts),
         sum(|r| r.log_reads),
         sum(|r| r.log_failures),

@@ -73,6 +73,8 @@ pub struct Follower {
     pub damaged: bool,
     /// The link is to be closed once everything is out.
     pub closing: bool,
+    /// It wants nothing but a snapshot.
+    pub snapshot_only: bool,
 }
 
 /// A server.
@@ -93,7 +95,7 @@ pub struct Primary {
     pub truth: Truth,
     /// Faults of its own making: errors that go away, slow saves, damaged snapshots. In a thousand.
     pub moody: u64,
-    /// The history and offset of the last snapshot that it made.
+    /// The history and offset of the last snapshot that the proxy's stream began behind.
     pub snapshot: (Id, u64),
     /// Those who ask for single keys, by link.
     pub askers: BTreeMap<u64, Asker>,
@@ -142,7 +144,7 @@ impl Primary {
     }
 
     /// Takes a new link.
-    pub fn accept(&mut self, link: u64) {
+    pub fn accept(&mut self, link: u64, snapshot_only: bool) {
         self.followers.insert(
             link,
             Follower {
@@ -155,6 +157,7 @@ impl Primary {
                 acked: None,
                 damaged: false,
                 closing: false,
+                snapshot_only,
             },
         );
     }

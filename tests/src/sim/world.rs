@@ -3,6 +3,7 @@
 mod end;
 mod faults;
 mod links;
+mod refresh;
 mod setup;
 mod values;
 
@@ -22,6 +23,7 @@ use super::story::Story;
 use super::truth::Id;
 use super::workload::Workload;
 use super::{Options, Report};
+use refresh::Refresh;
 use setup::{ailment, machine, primary_manners, replica, settings};
 use values::Values;
 
@@ -66,8 +68,9 @@ pub struct World {
     natives: Vec<Option<Native>>,
     up: Option<Up>,
     values: Option<Values>,
+    refresh: Option<Refresh>,
     /// When the primary's ports are connected to.
-    dials: [Option<u64>; 2],
+    dials: [Option<u64>; 3],
     downs: BTreeMap<LinkId, Down>,
     replicas: Vec<Replica>,
     next_link: u64,
@@ -124,7 +127,8 @@ impl World {
             natives,
             up: None,
             values: None,
-            dials: [None; 2],
+            refresh: None,
+            dials: [None; 3],
             downs: BTreeMap::new(),
             replicas,
             next_link: 1,
@@ -179,6 +183,7 @@ impl World {
         report.continued += stats.sync_partial_ok;
         report.log_reads += self.shell.disk.reads;
         report.log_failures += self.shell.disk.failures;
+        report.refreshes += stats.refreshes;
         report.repaired += machine.views().iter().map(|view| view.counts().repaired).sum::<u64>();
     }
 
@@ -193,7 +198,7 @@ impl World {
             self.misfortune()?;
         }
         let links = self.downs.len();
-        match self.rng.below(7 + links) {
+        match self.rng.below(9 + links) {
             0 if writes => self.write(),
             0 | 1 => {
                 self.primary_speaks()?;
@@ -202,8 +207,9 @@ impl World {
             2 | 3 => self.shell.work(),
             4 => self.attach(),
             5 | 6 => self.serve_values()?,
+            7 | 8 => self.serve_refresh()?,
             n => {
-                let link = *self.downs.keys().nth(n - 7).unwrap_or(&LinkId(0));
+                let link = *self.downs.keys().nth(n - 9).unwrap_or(&LinkId(0));
                 self.serve(link)?;
             }
         }
@@ -224,10 +230,12 @@ impl World {
                 Errand::Dial(port) => {
                     self.report.dials += u64::from(port == 0);
                     self.report.value_dials += u64::from(port == 1);
+                    self.report.refresh_dials += u64::from(port == 2);
                     self.dials[port] = Some(self.now + self.rng.pick(&[0, 5, 50, 400]));
                 }
                 Errand::Close(link) => self.proxy_closes(link),
                 Errand::Note(note) => {
+                    self.report.resumed += u64::from(note.event == "snapshot-resumed");
                     self.report.cut_backs += u64::from(note.event == "upstream-cut-back");
                     if note.level != Level::Debug {
                         self.tell(format!("[{}] {}", note.event, note.text));
@@ -266,6 +274,9 @@ impl World {
         if self.dials[1].take_if(|at| self.now >= *at).is_some() {
             self.connect_values()?;
         }
+        if self.dials[2].take_if(|at| self.now >= *at).is_some() {
+            self.connect_refresh()?;
+        }
         self.shell.tell(Input::Tick);
         self.settle()
     }
@@ -279,7 +290,7 @@ impl World {
             return Ok(());
         }
         let link = self.link();
-        self.primary.accept(link.0);
+        self.primary.accept(link.0, false);
         self.up = Some(Up { link, to_primary: VecDeque::new(), stalled_until: 0 });
         self.shell.tell(Input::Connected(0, link));
         Ok(())

@@ -3,9 +3,11 @@
 //! The primary is asked for what follows it, as a replica does that was started again. If it still has that, no snapshot has to
 //! be made. Histories of views begin anew all the same: nothing says how far their replicas had come.
 
+use alloc::format;
+
 use super::Machine;
 use super::follow::sends_relative_expiries;
-use crate::contract::{Output, SpoolId};
+use crate::contract::{Level, Output, SpoolId};
 use crate::position::ReplId;
 use crate::snapshot::Origin;
 
@@ -31,6 +33,9 @@ impl Machine {
             && let Some((id, origin)) = self.resumable.take()
         {
             self.full_sync_cause = "none: went on behind the kept snapshot";
+            let (history, offset) = (origin.history.short(), origin.offset);
+            let text = format!("the primary goes on behind the kept snapshot: history {history} offset {offset}");
+            self.note(Level::Info, "snapshot-resumed", text);
             self.begin_segment(id, origin);
         }
     }

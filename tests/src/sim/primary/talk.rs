@@ -1,6 +1,7 @@
 //! The primary's half of the replication protocol.
 
 use super::{PASSWORD, Primary, Talk};
+use crate::sim::data::Dataset;
 use crate::sim::rdb;
 use crate::sim::wire::{self, Said};
 
@@ -44,6 +45,16 @@ impl Primary {
                 match &option[..] {
                     b"ack" => return self.acknowledged(link, args),
                     b"capa" => follower.takes_eof |= args.iter().any(|arg| wire::is(arg, "eof")),
+                    b"rdb-only" if !follower.snapshot_only => {
+                        return Err("the proxy wants nothing but a snapshot on the link of its stream".into());
+                    }
+                    b"listening-port" if follower.snapshot_only => {
+                        return Err("the proxy announces a port twice".into());
+                    }
+                    b"rdb-only" if mood == 0 => {
+                        follower.out.extend(b"-ERR Unrecognized REPLCONF option: rdb-only\r\n");
+                        return Ok(());
+                    }
                     b"version" => {
                         follower.out.extend(b"-ERR Unrecognized REPLCONF option: version\r\n");
                         return Ok(());
@@ -160,16 +171,28 @@ impl Primary {
         if self.manners.forces_select {
             self.stream_db = None;
         }
-        let offset = self.end();
-        self.snapshot = (self.id.clone(), offset);
+        let mut offset = self.end();
+        let joins = self.followers.get(&link).is_some_and(|follower| follower.snapshot_only) && self.rng.permille(100);
+        if joins {
+            // It gets the save that was begun for another replica some time ago.
+            let history = &self.truth.histories[&self.id];
+            let back = self.rng.below(10);
+            offset = history.places.iter().rev().nth(back).copied().unwrap_or(offset);
+        }
         let at = now + self.rng.pick(&[0, 0, 5, 1500]);
         let db = self.stream_db.unwrap_or(0);
         if !self.manners.forces_select && self.stream_db.is_none() {
             self.stream_db = Some(db);
         }
-        let snapshot = rdb::snapshot(&self.data, self.manners.version, (&self.id, offset), db, &mut self.rng);
+        let data = self.truth.histories[&self.id]
+            .at(offset)
+            .map_or_else(|| self.data.clone(), |(_, data)| Dataset::clone(data));
+        let snapshot = rdb::snapshot(&data, self.manners.version, (&self.id, offset), db, &mut self.rng);
         let id = self.id.clone();
         let Some(follower) = self.followers.get_mut(&link) else { return };
+        if !follower.snapshot_only {
+            self.snapshot = (id.clone(), offset);
+        }
         follower.out.extend(format!("+FULLRESYNC {id} {offset}\r\n").bytes());
         follower.history = Some(id);
         follower.acked = Some(offset);
@@ -217,6 +240,7 @@ impl Primary {
 
     /// Whether every follower streams and has been sent everything.
     pub fn is_calm(&self) -> bool {
-        self.followers.values().all(|follower| matches!(follower.talk, Talk::Streaming(_)) && follower.out.is_empty())
+        let mut streams = self.followers.values().filter(|follower| !follower.snapshot_only);
+        streams.all(|follower| matches!(follower.talk, Talk::Streaming(_)) && follower.out.is_empty())
     }
 }

@@ -26,7 +26,9 @@ impl World {
         self.replicas.iter_mut().for_each(|replica| replica.asleep_until = 0);
         if self.primary.followers.values().any(|follower| follower.damaged) {
             self.lose_primary("connection reset");
+            self.lose_refresh("connection reset");
         }
+        self.refresh.iter_mut().for_each(|refresh| refresh.stalled_until = 0);
         let began = self.now;
         while self.now < began + HEALED_WITHIN_MS {
             let writes = self.now < began + 3000 && self.rng.permille(100);
@@ -45,7 +47,7 @@ impl World {
     /// The operator ends the program: those who stream get what is there.
     pub(super) fn shut_down(&mut self) -> Result<(), String> {
         let floor = self.settings.upstream.backoff_min_ms;
-        for dials in [self.report.dials, self.report.value_dials] {
+        for dials in [self.report.dials, self.report.value_dials, self.report.refresh_dials] {
             if dials.saturating_sub(self.report.restarts) * floor > self.now + 2000 {
                 return Err(format!("{dials} attempts to reach the primary in {} ms", self.now));
             }

@@ -14,7 +14,7 @@ impl World {
             n => *self.downs.keys().nth(self.rng.below(n)).unwrap_or(&LinkId(0)),
         };
         let long = self.rng.pick(&[50, 500, 3_000, 70_000]);
-        match self.rng.below(27) {
+        match self.rng.below(28) {
             0..=3 => {
                 self.tell("the link to the primary is cut".into());
                 self.primary_speaks()?;
@@ -63,6 +63,11 @@ impl World {
                 }
             }
             19 if self.rng.permille(300) => self.restart(),
+            20 => self.trouble_refresh(),
+            21 if self.rng.permille(300) => {
+                self.tell("the disk loses the newest snapshot".into());
+                self.shell.damage_spool();
+            }
             _ => self.trouble_values(),
         }
         Ok(())
@@ -120,20 +125,21 @@ impl World {
         }
     }
 
-    /// After a failover: the link for single keys is gone, unless it stays with the server that was the primary.
+    /// After a failover: the link for newer snapshots is gone, and for single keys is gone, unless it stays with the server that was the primary.
     fn lose_dead_values(&mut self) {
+        self.lose_refresh("connection reset");
         if self.values.as_ref().is_some_and(|values| !self.primary.is_left(values.link.0)) {
             self.lose_values();
         }
     }
 
-    /// The proxy ends without a word and is started again: it has forgotten everything.
+    /// The proxy ends without a word and is started again: it has forgotten everything that is not on the disk.
     fn restart(&mut self) {
         self.tell("the proxy is started again".into());
         self.report.restarts += 1;
         self.primary.followers.clear();
         self.primary.askers.clear();
-        (self.up, self.values, self.dials) = (None, None, [None; 2]);
+        (self.up, self.values, self.refresh, self.dials) = (None, None, None, [None; 3]);
         for link in self.downs.keys().copied().collect::<Vec<_>>() {
             if let Some(down) = self.downs.get_mut(&link) {
                 down.closed = true;
@@ -141,13 +147,12 @@ impl World {
             self.lose_replica(link, false);
         }
         self.remember();
-        self.shell.restart(machine(
-            &self.settings,
-            &self.natives,
-            &self.lenses,
-            self.rng.fork(),
-            (self.plant, self.now),
-        ));
+        let at = (self.plant, self.now);
+        let machine = machine(&self.settings, &self.natives, &self.lenses, self.rng.fork(), at);
+        if let Some(origin) = self.shell.restart(machine) {
+            self.tell(format!("it has a snapshot of {} at {}", &origin.history.short()[..6], origin.offset));
+            self.primary.snapshot = (origin.history.as_str().into(), origin.offset);
+        }
         self.checker.restarted();
     }
 }

@@ -202,6 +202,8 @@ impl World {
         if self.up.as_ref().is_some_and(|up| up.link == link) {
             self.up = None;
             self.primary.followers.remove(&link.0);
+        } else if self.refresh.take_if(|refresh| refresh.link == link).is_some() {
+            self.primary.followers.remove(&link.0);
         } else if self.values.take_if(|values| values.link == link).is_some() {
             self.primary.askers.remove(&link.0);
         } else if let Some(down) = self.downs.get_mut(&link) {
