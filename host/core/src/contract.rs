@@ -78,12 +78,15 @@ pub enum Input {
     SpoolWritten(SpoolId, usize),
     /// An arriving snapshot is complete and verified, or is not what it should be.
     Spooled(SpoolId, Result<Contents, Fault>),
-    /// A snapshot for a replica will have exactly this length ([`ShipFraming::Length`]).
+    /// A snapshot for a replica has exactly this length. With [`ShipFraming::Length`] this comes before its first byte,
+    /// otherwise when it becomes known, if it does.
     ShipLength(LinkId, u64),
     /// Bytes of a snapshot for a replica.
     ShipBytes(LinkId, Bytes),
     /// The snapshot for a replica is at its end.
     ShipEnded(LinkId, Result<(), Fault>),
+    /// What this view makes of a spooled snapshot is being made, for all replicas that want the same.
+    Walking(usize),
     /// What was found out of a replica's version.
     Probed(LinkId, Option<ServerVersion>),
     /// Time has passed.

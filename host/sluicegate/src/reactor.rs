@@ -232,8 +232,16 @@ impl Reactor {
                 Output::SpoolWrite(id, bytes) => self.spools.write(id, bytes),
                 Output::SpoolEnd(id) => self.spools.end(id),
                 Output::SpoolAbort(id) => self.spools.abort(id),
-                Output::SpoolKeep(ids) => self.spools.keep(&ids),
-                Output::Ship(order) => self.ships.start(order),
+                Output::SpoolKeep(ids) => {
+                    self.spools.keep(&ids);
+                    self.ships.keep(&ids);
+                }
+                Output::Ship(order) => {
+                    let view = order.view;
+                    if self.ships.start(order) {
+                        self.handle(Input::Walking(view));
+                    }
+                }
                 Output::ShipCancel(link) => self.ships.cancel(link),
                 Output::Probe(link, ip, port) => probe::probe(link, ip, port, self.reports.clone()),
                 Output::Note(note) => tell(&note),

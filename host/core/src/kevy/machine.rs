@@ -157,8 +157,8 @@ impl Drive for Machine {
             Input::Spooled(id, outcome) => self.spooled(id, outcome),
             Input::ShipBytes(link, bytes) => self.ship_bytes(link, &bytes),
             Input::ShipEnded(link, outcome) => self.ship_ended(link, outcome),
-            // Neither is asked for here.
-            Input::ShipLength(..) | Input::Probed(..) => {}
+            // None is asked for here.
+            Input::ShipLength(..) | Input::Walking(_) | Input::Probed(..) => {}
             Input::Tick => self.tick(),
             Input::Shutdown => self.shutdown(),
         }

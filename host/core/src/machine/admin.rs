@@ -165,6 +165,7 @@ impl Machine {
         field(out, "full_syncs_total", self.stats.upstream_full_syncs);
         field(out, "partial_syncs_total", self.stats.upstream_partial_syncs);
         field(out, "last_full_sync_cause", self.full_sync_cause);
+        field(out, "walks_total", self.stats.walks);
         field(out, "value_fetches_total", self.repair.fetches());
         if let Some(spooled) = &self.spooled {
             field(out, "snapshot_bytes", spooled.summary.bytes);

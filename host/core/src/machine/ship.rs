@@ -121,8 +121,17 @@ impl Machine {
         self.outputs.push_back(Output::Ship(ShipOrder { link, view: replica.view, cargo }));
     }
 
+    /// One walk serves every replica that wants the same.
+    pub(super) fn walking(&mut self, view: usize) {
+        self.stats.walks += 1;
+        let text = format!("the snapshot of view '{}' is made of the primary's", self.view_name(view));
+        self.note(Level::Info, "walk", text);
+    }
+
     pub(super) fn ship_length(&mut self, link: LinkId, length: u64) {
-        if let Some(replica) = self.replicas.get_mut(&link).filter(|replica| replica.phase == Phase::Shipping) {
+        let shipping = self.replicas.get_mut(&link).filter(|replica| replica.phase == Phase::Shipping);
+        // One that takes an end mark was not told a length.
+        if let Some(replica) = shipping.filter(|replica| replica.awaits_header) {
             replica.outbox.push_copy(format!("${length}\r\n").as_bytes());
             replica.awaits_header = false;
         }

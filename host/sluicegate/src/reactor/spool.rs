@@ -47,6 +47,11 @@ pub(super) fn path(dir: &Path, id: SpoolId, kind: Kind) -> PathBuf {
     dir.join(format!("snapshot-{}{}", id.0, kind.suffix()))
 }
 
+/// Where a product lies: what a view makes of a snapshot. `number` tells it from others of the same.
+pub(super) fn product_path(dir: &Path, id: SpoolId, view: usize, number: u64) -> PathBuf {
+    dir.join(format!("snapshot-{}-for-{view}-{number}{}", id.0, Kind::Rdb.suffix()))
+}
+
 /// Makes a file that nobody else reads: it holds keys of every view.
 pub(super) fn create(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(true).read(true).mode(0o600).open(path)
@@ -75,7 +80,7 @@ impl Spools {
     /// Snapshots that an earlier process left behind are of no use any more: nothing says what follows them.
     pub(super) fn new(dir: PathBuf, reports: Reports) -> anyhow::Result<Self> {
         let spools = Self { dir, reports, arriving: BTreeMap::new() };
-        spools.remove_all_but(&BTreeSet::new()).with_context(|| format!("cannot clear {}", spools.dir.display()))?;
+        spools.remove_all().with_context(|| format!("cannot clear {}", spools.dir.display()))?;
         Ok(spools)
     }
 
@@ -132,15 +137,20 @@ impl Spools {
         let both = |id: &SpoolId| [Kind::Rdb, Kind::Kevy].map(|kind| path(&self.dir, *id, kind));
         let mut kept: BTreeSet<PathBuf> = ids.iter().flat_map(both).collect();
         kept.extend(self.arriving.values().map(|arriving| arriving.path.clone()));
-        if let Err(error) = self.remove_all_but(&kept) {
+        // Products go when the last ship that reads them has arrived.
+        if let Err(error) = self.remove(|found| is_spool(found) && !kept.contains(found)) {
             tracing::warn!(event = "spool", "cannot remove old snapshots from {}: {error}", self.dir.display());
         }
     }
 
-    fn remove_all_but(&self, kept: &BTreeSet<PathBuf>) -> std::io::Result<()> {
+    fn remove_all(&self) -> std::io::Result<()> {
+        self.remove(|found| is_spool(found) || is_product(found))
+    }
+
+    fn remove(&self, goes: impl Fn(&Path) -> bool) -> std::io::Result<()> {
         for entry in fs::read_dir(&self.dir)? {
             let found = entry?.path();
-            if !is_ours(&found) || kept.contains(&found) {
+            if !goes(&found) {
                 continue;
             }
             match fs::remove_file(&found) {
@@ -153,20 +163,32 @@ impl Spools {
     }
 }
 
-/// `snapshot-<n>.rdb`, `snapshot-<n>.kevysnap` and `snapshot-for-link-<n>.rdb`; an operator's own files may lie beside them.
-fn is_ours(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let middle = name
-        .strip_prefix("snapshot-")
-        .and_then(|name| [Kind::Rdb, Kind::Kevy].iter().find_map(|kind| name.strip_suffix(kind.suffix())));
-    let number = middle.map(|middle| middle.strip_prefix("for-link-").unwrap_or(middle));
-    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+/// `snapshot-<n>.rdb` and `snapshot-<n>.kevysnap`; an operator's own files may lie beside them.
+fn is_spool(path: &Path) -> bool {
+    [Kind::Rdb, Kind::Kevy].into_iter().any(|kind| middle(path, kind).is_some_and(|middle| is_number(&middle)))
+}
+
+/// `snapshot-<n>-for-<view>-<n>.rdb`.
+fn is_product(path: &Path) -> bool {
+    let Some(middle) = middle(path, Kind::Rdb) else { return false };
+    let parts: Vec<&str> = middle.split('-').collect();
+    matches!(parts[..], [spool, "for", view, number] if [spool, view, number].into_iter().all(is_number))
+}
+
+/// What stands between `snapshot-` and the suffix.
+fn middle(path: &Path, kind: Kind) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    Some(name.strip_prefix("snapshot-")?.strip_suffix(kind.suffix())?.to_owned())
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 impl Drop for Spools {
     fn drop(&mut self) {
         // A snapshot without the stream behind it serves nobody.
-        let _ = self.remove_all_but(&BTreeSet::new());
+        let _ = self.remove_all();
     }
 }
 
