@@ -78,6 +78,8 @@ pub enum Input {
     SpoolWritten(SpoolId, usize),
     /// An arriving snapshot is complete and verified, or is not what it should be.
     Spooled(SpoolId, Result<Contents, Fault>),
+    /// A spooled snapshot, verified when it came, is no longer what it was; what is wrong, in words.
+    SpoolDamaged(SpoolId, String),
     /// A snapshot for a replica has exactly this length. With [`ShipFraming::Length`] this comes before its first byte,
     /// otherwise when it becomes known, if it does.
     ShipLength(LinkId, u64),

@@ -9,6 +9,7 @@ mod clock;
 mod commands;
 mod drive;
 mod follow;
+mod progress;
 mod repair;
 mod ship;
 

@@ -161,6 +161,8 @@ pub struct Settings {
     pub views: Vec<ViewSettings>,
     /// Who may connect; empty: everybody.
     pub users: Vec<User>,
+    /// Snapshots that go out at once, over all views; at least 1.
+    pub ships_max: usize,
     /// Version of the program, as shown by INFO.
     pub version: String,
 }

@@ -17,7 +17,7 @@ use sluicegate_guest::{GuestPipeline, Plugin, Room, RoomSettings};
 use self::core::Core;
 use crate::compare;
 use crate::config::{ConfigError, Plan, Ports};
-use crate::reactor::{self, Clock, Reactor};
+use crate::reactor::{self, Clock, Reactor, Snapshots};
 
 /// Runs the proxy until it is told to stop.
 ///
@@ -37,7 +37,13 @@ pub(crate) fn run(plan: Plan) -> anyhow::Result<()> {
     announce(&plan, &core, &ports, began);
     let (clock, upstream) = (Clock::new(), core.upstream());
     let machine = core.machine(pipelines, clock.now());
-    Reactor::new(machine, clock, listeners, Arc::new(plugins), upstream, plan.data_dir)?.run()
+    let snapshots = Snapshots {
+        dir: plan.data_dir,
+        disk_bytes: plan.snapshot.disk_bytes,
+        rate: plan.snapshot.rate,
+        view_rates: plan.views.iter().map(|view| view.snapshot_rate).collect(),
+    };
+    Reactor::new(machine, clock, listeners, Arc::new(plugins), upstream, &snapshots)?.run()
 }
 
 /// The plugins of every view, compiled once.

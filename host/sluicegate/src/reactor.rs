@@ -7,6 +7,7 @@ pub(crate) mod dial;
 mod farewell;
 mod links;
 mod probe;
+mod quota;
 mod ship;
 mod spool;
 
@@ -31,6 +32,7 @@ use crate::config::Ports;
 use dial::Primary;
 use farewell::Farewells;
 use links::{Links, Read};
+use quota::Quota;
 use ship::Ships;
 use spool::Spools;
 
@@ -69,6 +71,8 @@ pub(crate) enum Event {
     SpoolWritten(SpoolId, usize),
     /// A snapshot has arrived, or has failed.
     Spooled(SpoolId, Result<Contents, Fault>),
+    /// What the disk gives back of a snapshot is not what was written.
+    SpoolDamaged(SpoolId, String),
     /// A replica's version, where it could be found out.
     Probed(LinkId, Option<ServerVersion>),
 }
@@ -90,6 +94,19 @@ impl Reports {
     fn wake(&self) {
         let _ = self.waker.wake();
     }
+}
+
+/// Where snapshots are kept, and how fast they go out.
+#[derive(Debug)]
+pub(crate) struct Snapshots {
+    /// The data directory.
+    pub(crate) dir: PathBuf,
+    /// The most that they may take up there. Bytes.
+    pub(crate) disk_bytes: u64,
+    /// All of them together. Bytes a second; 0: as fast as they are taken.
+    pub(crate) rate: u64,
+    /// Those of each view, in their order. Bytes a second; 0: as fast as they are taken.
+    pub(crate) view_rates: Vec<u64>,
 }
 
 /// An open port.
@@ -136,7 +153,7 @@ impl Reactor {
         mut listeners: Vec<Listener>,
         plugins: Arc<Plugins>,
         upstream: Primary,
-        data_dir: PathBuf,
+        snapshots: &Snapshots,
     ) -> anyhow::Result<Self> {
         let poll = Poll::new().context("no event queue")?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).context("no waker")?);
@@ -147,6 +164,7 @@ impl Reactor {
         }
         let (sender, events) = channel();
         let reports = Reports { sender, waker };
+        let quota = Quota::new(snapshots.dir.clone(), snapshots.disk_bytes);
         Ok(Self {
             machine,
             clock,
@@ -156,8 +174,8 @@ impl Reactor {
             links: Links::default(),
             farewells: Farewells::default(),
             events,
-            spools: Spools::new(data_dir.clone(), reports.clone())?,
-            ships: Ships::new(data_dir, plugins, reports.clone()),
+            spools: Spools::new(snapshots.dir.clone(), quota.clone(), reports.clone())?,
+            ships: Ships::new(snapshots, quota, plugins, reports.clone()),
             reports,
             upstream,
             stop_at: None,
@@ -238,7 +256,7 @@ impl Reactor {
                 }
                 Output::Ship(order) => {
                     let view = order.view;
-                    if self.ships.start(order) {
+                    if self.ships.start(order, &self.spools) {
                         self.handle(Input::Walking(view));
                     }
                 }
@@ -298,9 +316,10 @@ impl Reactor {
                 Event::Dialed(port, Err(why)) => Input::DialFailed(port, why),
                 Event::SpoolWritten(id, bytes) => Input::SpoolWritten(id, bytes),
                 Event::Spooled(id, outcome) => {
-                    self.spools.arrived(id);
+                    self.spools.arrived(id, outcome.is_ok());
                     Input::Spooled(id, outcome)
                 }
+                Event::SpoolDamaged(id, what) => Input::SpoolDamaged(id, what),
                 Event::Probed(link, version) => Input::Probed(link, version),
             };
             self.handle(input);

@@ -155,6 +155,7 @@ impl Drive for Machine {
                 arriving.into_iter().for_each(|shard| shard.unwritten = shard.unwritten.saturating_sub(bytes));
             }
             Input::Spooled(id, outcome) => self.spooled(id, outcome),
+            Input::SpoolDamaged(id, what) => self.spool_damaged(id, &what),
             Input::ShipBytes(link, bytes) => self.ship_bytes(link, &bytes),
             Input::ShipEnded(link, outcome) => self.ship_ended(link, outcome),
             // None is asked for here.

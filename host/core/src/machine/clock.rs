@@ -39,6 +39,7 @@ impl Machine {
         }
         self.tick_values();
         self.note_progress();
+        self.note_ships();
         self.ping_quiet_views();
         self.close_the_overdue();
     }

@@ -34,6 +34,7 @@ impl Drive for Machine {
                 }
             }
             Input::Spooled(id, outcome) => self.spooled(id, outcome),
+            Input::SpoolDamaged(id, what) => self.spool_damaged(id, &what),
             Input::ShipLength(link, length) => self.ship_length(link, length),
             Input::ShipBytes(link, bytes) => self.ship_bytes(link, bytes),
             Input::ShipEnded(link, outcome) => self.ship_ended(link, outcome),

@@ -2,12 +2,13 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use bytes::Bytes;
 
 use super::Machine;
 use super::follow::human;
-use crate::contract::{Cargo, Level, LinkId, Output, ShipFraming, ShipOrder};
+use crate::contract::{Cargo, Level, LinkId, Output, ShipFraming, ShipOrder, SpoolId};
 use crate::fault::{Fault, Party};
 use crate::limits;
 use crate::rdb::{Head, ServerVersion, can_load};
@@ -19,8 +20,9 @@ const FRESH_EVERY_MS: u64 = 30_000;
 
 impl Machine {
     /// A replica needs a snapshot.
-    pub(super) fn full_resync(&mut self, link: LinkId, cause: &str) {
+    pub(super) fn full_resync(&mut self, link: LinkId, cause: &'static str) {
         let Some(replica) = self.replicas.get_mut(&link) else { return };
+        replica.cause = cause;
         let (peer, view) = (replica.peer.clone(), replica.view);
         let known = replica.version.is_some();
         let probe = replica.port.map(|_| (String::from(replica.address().0), replica.address().1));
@@ -55,6 +57,9 @@ impl Machine {
         let Some(replica) = self.replicas.get(&link) else { return };
         let index = replica.view;
         let (Some(view), Some(spooled)) = (self.views.get(index), &self.spooled) else {
+            if self.follow.is_some() {
+                return self.outrun(link, "there is no sound snapshot to begin with");
+            }
             return self.later(link, "Can't SYNC while not connected with my master");
         };
         if !view.reaches_snapshot() {
@@ -84,7 +89,7 @@ impl Machine {
             let Some(link) = next.min_by_key(|(link, replica)| (replica.since, **link)).map(|(link, _)| *link) else {
                 return;
             };
-            if running >= limits::SHIPS_MAX {
+            if running >= self.settings.ships_max.max(1) {
                 return;
             }
             self.ship(link);
@@ -95,18 +100,24 @@ impl Machine {
         let mark = self.fresh_id();
         let Some(replica) = self.replicas.get_mut(&link) else { return };
         let (Some(view), Some(spooled)) = (self.views.get(replica.view), &self.spooled) else { return };
+        if !view.reaches_snapshot() {
+            // It did when the replica began to wait.
+            let why = format!("the backlog of view '{}' no longer reaches back to it", view.settings().name);
+            return self.outrun(link, &why);
+        }
         let (id, offset) = (view.history().id, view.snapshot_offset());
         replica.outbox.push_copy(format!("+FULLRESYNC {id} {offset}\r\n").as_bytes());
         replica.phase = Phase::Shipping;
         replica.cursor = offset;
         replica.acked = offset;
         replica.since = self.now.mono_ms;
-        replica.shipped = 0;
+        (replica.shipped, replica.total, replica.noted) = (0, None, self.now.mono_ms);
         replica.loaded = false;
         replica.mark = None;
         let head = (!view.relays()).then(|| Head { repl_id: *id.as_bytes(), repl_offset: offset, stream_db: 0 });
         let mut framing = ShipFraming::Stream;
         if head.is_none() {
+            replica.total = Some(spooled.summary.bytes);
             replica.outbox.push_copy(format!("${}\r\n", spooled.summary.bytes).as_bytes());
             replica.awaits_header = false;
         } else if replica.takes_eof {
@@ -130,8 +141,10 @@ impl Machine {
 
     pub(super) fn ship_length(&mut self, link: LinkId, length: u64) {
         let shipping = self.replicas.get_mut(&link).filter(|replica| replica.phase == Phase::Shipping);
-        // One that takes an end mark was not told a length.
-        if let Some(replica) = shipping.filter(|replica| replica.awaits_header) {
+        let Some(replica) = shipping else { return };
+        replica.total = Some(length);
+        // One that takes an end mark is not told a length.
+        if replica.awaits_header {
             replica.outbox.push_copy(format!("${length}\r\n").as_bytes());
             replica.awaits_header = false;
         }
@@ -175,8 +188,10 @@ impl Machine {
             None => replica.phase = Phase::Streaming,
         }
         let rate = human(shipped.saturating_mul(1000) / ms);
-        let text =
-            format!("snapshot for replica {peer} of view '{name}' is out: {} in {ms} ms ({rate}/s)", human(shipped));
+        let (size, cause) = (human(shipped), replica.cause);
+        let text = format!(
+            "snapshot for replica {peer} of view '{name}' is out: {size} in {ms} ms ({rate}/s), cause: {cause}"
+        );
         self.note(Level::Info, "snapshot-sent", text);
         self.ship_next();
     }
@@ -203,10 +218,30 @@ impl Machine {
     /// Nothing that we have can bring this replica up: the primary has to be asked.
     fn outrun(&mut self, link: LinkId, why: &str) {
         self.later(link, "a fresh snapshot of the primary is being waited for");
+        self.ask_fresh(why);
+    }
+
+    /// Asks the primary for a snapshot, unless that was done only just.
+    fn ask_fresh(&mut self, why: &str) {
         let recently = self.last_fresh.is_some_and(|last| self.now.mono_ms - last < FRESH_EVERY_MS);
         if self.up_link.is_some() && self.fresh_wanted.is_none() && !recently {
             self.want_fresh_snapshot(why);
         }
+    }
+
+    /// The disk does not give back what was written: nobody begins with this snapshot any more.
+    pub(super) fn spool_damaged(&mut self, id: SpoolId, what: &str) {
+        if self.spooled.take_if(|spooled| spooled.id == id).is_none() {
+            return;
+        }
+        let text = format!("the spooled snapshot is damaged, and given to nobody any more: {what}");
+        self.note(Level::Error, "snapshot-damaged", text);
+        self.outputs.push_back(Output::SpoolKeep(Vec::new()));
+        let queued = self.replicas.iter().filter(|(_, replica)| replica.phase == Phase::Queued);
+        for link in queued.map(|(link, _)| *link).collect::<Vec<_>>() {
+            self.later(link, "a fresh snapshot of the primary is being waited for");
+        }
+        self.ask_fresh("the spooled one is damaged");
     }
 
     /// "Not now": a replica tries again in a second.

@@ -32,8 +32,13 @@ fn it_says_what_a_real_replica_says() {
 fn with_credentials(username: Option<&str>) -> Rig {
     let mut upstream = UpstreamSettings::new("primary", 6379);
     (upstream.username, upstream.password) = (username.map(String::from), Some("secret".into()));
-    let settings =
-        Settings { upstream, views: vec![ViewSettings::new("all")], users: Vec::new(), version: String::new() };
+    let settings = Settings {
+        upstream,
+        views: vec![ViewSettings::new("all")],
+        users: Vec::new(),
+        ships_max: 1,
+        version: String::new(),
+    };
     Rig::with(settings, Vec::new())
 }
 

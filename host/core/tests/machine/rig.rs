@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use sluicegate_core::contract::{Cargo, Drive, Input, LinkId, Note, Now, Output, ShipFraming, ShipOrder, SpoolId};
+use sluicegate_core::limits::SHIPS_MAX;
 use sluicegate_core::machine::Machine;
 use sluicegate_core::pipeline::{Answers, FrameBatch, KeepAll, KeyBatch, Pipeline, PluginFault, Traits};
 use sluicegate_core::rdb::{Family, write};
@@ -102,7 +103,10 @@ impl Rig {
 
     pub(crate) fn new(views: Vec<ViewSettings>, pipelines: Vec<Option<Box<dyn Pipeline>>>) -> Self {
         let upstream = UpstreamSettings { announce_port: 7000, ..UpstreamSettings::new("primary", 6379) };
-        Self::with(Settings { upstream, views, users: Vec::new(), version: "0.1.0".into() }, pipelines)
+        Self::with(
+            Settings { upstream, views, users: Vec::new(), ships_max: SHIPS_MAX, version: "0.1.0".into() },
+            pipelines,
+        )
     }
 
     pub(crate) fn with(settings: Settings, pipelines: Vec<Option<Box<dyn Pipeline>>>) -> Self {

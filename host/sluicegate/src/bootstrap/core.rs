@@ -26,6 +26,7 @@ impl Core {
                 upstream: upstream.clone(),
                 views: plan.views.iter().map(|view| view.settings.clone()).collect(),
                 users: plan.users.clone(),
+                ships_max: plan.snapshot.ships_max,
                 version,
             }),
             Upstream::Kevy(written) => {
@@ -34,7 +35,9 @@ impl Core {
                     view: view.settings.clone(),
                     shards: view.shards.unwrap_or(upstream.shards),
                 };
-                Self::Kevy(kevy::settings::Settings { views: plan.views.iter().map(view).collect(), upstream, version })
+                let ships_max = plan.snapshot.ships_max;
+                let views = plan.views.iter().map(view).collect();
+                Self::Kevy(kevy::settings::Settings { views, upstream, ships_max, version })
             }
         })
     }

@@ -25,6 +25,8 @@ pub(crate) struct File {
     #[serde(default, rename = "user")]
     pub(crate) users: Vec<User>,
     #[serde(default)]
+    pub(crate) snapshot: Snapshot,
+    #[serde(default)]
     pub(crate) log: Log,
 }
 
@@ -33,6 +35,15 @@ pub(crate) struct File {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Server {
     pub(crate) data_dir: Option<PathBuf>,
+}
+
+/// `[snapshot]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Snapshot {
+    pub(crate) disk: Option<Spanned<Size>>,
+    pub(crate) ships: Option<Spanned<usize>>,
+    pub(crate) rate: Option<Spanned<Size>>,
 }
 
 /// `[upstream]`
@@ -147,6 +158,7 @@ pub(crate) struct View {
     #[serde(rename = "cross-key")]
     pub(crate) cross_key: Option<Spanned<CrossKey>>,
     pub(crate) shards: Option<Spanned<usize>>,
+    pub(crate) snapshot_rate: Option<Spanned<Size>>,
     #[serde(default)]
     pub(crate) backlog: Backlog,
     #[serde(default)]

@@ -4,6 +4,7 @@ mod checks;
 mod kevy;
 mod pipeline;
 mod ports;
+mod snapshots;
 mod upstream;
 mod views;
 
@@ -23,6 +24,7 @@ use super::report::{self, ConfigError, Problem};
 use checks::Checks;
 pub(crate) use kevy::Kevy;
 use ports::Listen;
+pub(crate) use snapshots::SnapshotPlan;
 #[cfg(test)]
 pub(crate) use upstream::Patience;
 
@@ -44,6 +46,8 @@ pub(crate) struct Plan {
     pub(crate) plugins: Vec<PluginPlan>,
     /// Where to keep snapshots; may not exist yet.
     pub(crate) data_dir: PathBuf,
+    /// How snapshots go out, and what they may take up.
+    pub(crate) snapshot: SnapshotPlan,
     /// What to log.
     pub(crate) log: LogPlan,
     /// What the operator should know, though it does not keep the proxy from starting: a line, and a picture below it.
@@ -68,6 +72,8 @@ pub(crate) struct ViewPlan {
     pub(crate) settings: ViewSettings,
     /// How many shards its replicas have, and so how many ports each of its addresses; `None`: as many as the primary.
     pub(crate) shards: Option<usize>,
+    /// How fast its snapshots go out, all of them together. Bytes a second; 0: as fast as they are taken.
+    pub(crate) snapshot_rate: u64,
 }
 
 /// One plugin: where its component is, its limits and its settings.
@@ -134,6 +140,7 @@ pub(super) fn understand(file: &File, folder: &Path, source: &report::Source) ->
         Ok(_) => {}
         Err(problems) => checks.problems.extend(problems),
     }
+    let snapshot = snapshots::snapshot(&file.snapshot, &mut checks);
     let log = log(file, &mut checks);
 
     let rendered = source.render(&checks.problems);
@@ -147,6 +154,7 @@ pub(super) fn understand(file: &File, folder: &Path, source: &report::Source) ->
         listen,
         plugins,
         data_dir: file.server.data_dir.as_ref().map_or_else(|| PathBuf::from(DATA_DIR), |dir| folder.join(dir)),
+        snapshot,
         log,
         warnings: rendered,
         text: source.clone(),
@@ -245,6 +253,7 @@ impl fmt::Debug for Plan {
             .field("listen", &self.listen)
             .field("plugins", &self.plugins)
             .field("data_dir", &self.data_dir)
+            .field("snapshot", &self.snapshot)
             .field("log", &self.log)
             .finish_non_exhaustive()
     }

@@ -44,6 +44,7 @@ impl Shorthand {
             unknown_replica: None,
             cross_key: None,
             shards: None,
+            snapshot_rate: None,
             backlog: file::Backlog::default(),
             limits: file::Limits::default(),
         };
@@ -56,6 +57,7 @@ impl Shorthand {
             views: vec![view],
             plugins,
             users: Vec::new(),
+            snapshot: file::Snapshot::default(),
             log: file::Log::default(),
         };
         plan::understand(&file, Path::new(""), &Source::default())

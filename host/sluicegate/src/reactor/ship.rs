@@ -5,30 +5,32 @@
 
 mod kevy;
 mod product;
+mod rate;
 mod shelf;
 mod walk;
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Instant;
 
 use bytes::Bytes;
 use sluicegate_core::contract::{Cargo, Drive, Input, LinkId, Now, ShipFraming, ShipOrder, SpoolId};
 use sluicegate_core::fault::{Fault, Party};
 use sluicegate_core::rewrite::RewriteError;
 
-use super::spool::Kind;
-use super::{Reports, spool};
+use super::quota::Quota;
+use super::spool::{BLOCK_BYTES, Reader, Spools};
+use super::{Event, Reports, Snapshots};
 use crate::bootstrap::Plugins;
 use product::{Follow, Key, Maker};
+use rate::{Pace, Rates};
 use shelf::Shelf;
 
 /// Snapshots are read, and go to the reactor, in pieces of this many bytes.
-const PIECE_BYTES: usize = 128 * 1024;
+const PIECE_BYTES: usize = BLOCK_BYTES;
 /// Pieces that may wait for the reactor.
 const PIECES_WAITING: usize = 4;
 
@@ -41,51 +43,52 @@ enum Load {
 
 /// The ships under way.
 pub(super) struct Ships {
-    dir: PathBuf,
     plugins: Arc<Plugins>,
     reports: Reports,
     shelf: Arc<Shelf>,
+    rates: Rates,
     under_way: BTreeMap<LinkId, Voyage>,
 }
 
 /// What is known of a ship here. Dropped, it calls the ship back.
 struct Voyage {
     loads: Receiver<Load>,
-    _wanting: Arc<()>,
+    _wanting: Wanting,
 }
 
 /// Where a ship's bytes come from.
 enum Source {
     /// A spooled snapshot as it is.
-    Spool(File),
+    Spool(Reader),
     /// A product.
     Product(Follow, ShipFraming),
     /// Spooled snapshots of a kevy, and what becomes of them.
-    Kevy(Vec<File>, ShipOrder),
+    Kevy(Vec<Reader>, ShipOrder),
 }
 
 impl Ships {
-    pub(super) fn new(dir: PathBuf, plugins: Arc<Plugins>, reports: Reports) -> Self {
-        let shelf = Arc::new(Shelf::new(dir.clone()));
-        Self { dir, plugins, reports, shelf, under_way: BTreeMap::new() }
+    pub(super) fn new(settings: &Snapshots, quota: Arc<Quota>, plugins: Arc<Plugins>, reports: Reports) -> Self {
+        let shelf = Shelf::new(settings.dir.clone(), quota);
+        let rates = Rates::new(settings.rate, &settings.view_rates);
+        Self { plugins, reports, shelf, rates, under_way: BTreeMap::new() }
     }
 
     /// A ship leaves; `true` if it is the first of its kind, so that a walk begins.
-    pub(super) fn start(&mut self, order: ShipOrder) -> bool {
+    pub(super) fn start(&mut self, order: ShipOrder, spools: &Spools) -> bool {
         let (sender, receiver) = sync_channel(PIECES_WAITING);
         let (wanting, wanted) = Wanted::new();
-        let hold = Hold { sender, reports: self.reports.clone(), wanted };
+        let hold = Hold { sender, reports: self.reports.clone(), wanted, pace: self.rates.of(order.view) };
         self.under_way.insert(order.link, Voyage { loads: receiver, _wanting: wanting });
         // Opened here, so that a newer snapshot may replace the files meanwhile.
-        let (source, walks) = match self.open(order) {
+        let (source, walks) = match self.open(order, spools) {
             Ok((source, walks)) => (Ok(source), walks),
-            Err(error) => (Err(own(format!("cannot read the spooled snapshot: {error}"))), false),
+            Err(stop) => (Err(stop), false),
         };
         let plugins = self.plugins.clone();
         let thread = thread::Builder::new().name("ship".into()).spawn(move || {
             let outcome = match source.and_then(|source| sail(source, &plugins, &hold)) {
                 Err(Stop::Cancelled) => return,
-                Err(Stop::Fault(fault)) => Err(fault),
+                Err(stop) => Err(hold.reports.told(stop)),
                 Ok(()) => Ok(()),
             };
             // If nobody waits for it any more, that is no news.
@@ -98,30 +101,36 @@ impl Ships {
     }
 
     /// What a ship brings, and whether that has yet to be made.
-    fn open(&self, order: ShipOrder) -> io::Result<(Source, bool)> {
+    fn open(&self, order: ShipOrder, spools: &Spools) -> Result<(Source, bool), Stop> {
+        let open = |id: SpoolId| {
+            spools.read(id).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => Stop::Damaged(id, format!("its file is gone: {error}")),
+                _ => own(format!("cannot open the spooled snapshot: {error}")),
+            })
+        };
         match &order.cargo {
-            Cargo::Rdb { spool, head: None, .. } => Ok((Source::Spool(open(&self.dir, *spool, Kind::Rdb)?), false)),
+            Cargo::Rdb { spool, head: None, .. } => Ok((Source::Spool(open(*spool)?), false)),
             Cargo::Rdb { spool, head: Some(head), framing } => {
                 let key = Key { view: order.view, spool: *spool, head: *head };
                 let (follow, maker) = self.shelf.follow(key)?;
                 let walks = maker.is_some();
                 if let Some(maker) = maker {
-                    self.walk(key, open(&self.dir, *spool, Kind::Rdb)?, maker);
+                    self.walk(key, open(*spool)?, maker);
                 }
                 Ok((Source::Product(follow, *framing), walks))
             }
             Cargo::Kevy { spools, .. } => {
-                let files = spools.iter().map(|id| open(&self.dir, *id, Kind::Kevy)).collect::<io::Result<_>>()?;
-                Ok((Source::Kevy(files, order), false))
+                let readers = spools.iter().map(|id| open(*id)).collect::<Result<_, _>>()?;
+                Ok((Source::Kevy(readers, order), false))
             }
         }
     }
 
-    fn walk(&self, key: Key, spool: File, mut maker: Maker) {
-        let plugins = self.plugins.clone();
+    fn walk(&self, key: Key, spool: Reader, mut maker: Maker) {
+        let (plugins, reports) = (self.plugins.clone(), self.reports.clone());
         let thread = thread::Builder::new().name("walk".into()).spawn(move || {
             let outcome = walk::make(&key, spool, &plugins, &mut maker);
-            maker.end(outcome);
+            maker.end(outcome.map_err(|stop| reports.told(stop)));
         });
         if let Err(error) = thread {
             tracing::error!(event = "ship", "no thread for a walk: {error}");
@@ -166,6 +175,8 @@ impl Ships {
 /// Why a ship does not arrive, or a product is not made.
 enum Stop {
     Fault(Fault),
+    /// The disk does not give back what was written.
+    Damaged(SpoolId, String),
     /// Nobody waits for it any more.
     Cancelled,
 }
@@ -174,7 +185,8 @@ impl From<Stop> for Fault {
     fn from(stop: Stop) -> Self {
         match stop {
             Stop::Fault(fault) => fault,
-            Stop::Cancelled => Fault::new(Party::Replica, "the replica is gone"),
+            Stop::Damaged(_, what) => Self::new(Party::Own, format!("the spooled snapshot is damaged: {what}")),
+            Stop::Cancelled => Self::new(Party::Replica, "the replica is gone"),
         }
     }
 }
@@ -183,19 +195,65 @@ fn own(what: String) -> Stop {
     Stop::Fault(Fault::new(Party::Own, what))
 }
 
+impl Reports {
+    /// What a replica's link hears of this. That a snapshot is damaged, all hear first.
+    fn told(&self, stop: Stop) -> Fault {
+        if let Stop::Damaged(id, what) = &stop {
+            self.send(Event::SpoolDamaged(*id, what.clone()));
+        }
+        stop.into()
+    }
+}
+
 /// Whether somebody still waits for a ship.
-struct Wanted(Weak<()>);
+struct Wanted(Arc<Call>);
+
+/// It is wanted while this is there.
+struct Wanting(Arc<Call>);
+
+#[derive(Default)]
+struct Call {
+    back: Mutex<bool>,
+    called: Condvar,
+}
+
+impl Call {
+    fn back(&self) -> MutexGuard<'_, bool> {
+        self.back.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Wanted {
-    /// It is wanted while the first of the two is there.
-    fn new() -> (Arc<()>, Self) {
-        let wanting = Arc::new(());
-        let wanted = Self(Arc::downgrade(&wanting));
-        (wanting, wanted)
+    fn new() -> (Wanting, Self) {
+        let call = Arc::new(Call::default());
+        (Wanting(call.clone()), Self(call))
     }
 
     fn check(&self) -> Result<(), Stop> {
-        if self.0.strong_count() > 0 { Ok(()) } else { Err(Stop::Cancelled) }
+        if *self.0.back() { Err(Stop::Cancelled) } else { Ok(()) }
+    }
+
+    /// Waits until then.
+    fn rest(&self, until: Instant) -> Result<(), Stop> {
+        let mut back = self.0.back();
+        while !*back {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            back = match self.0.called.wait_timeout(back, left) {
+                Ok((back, _)) => back,
+                Err(poisoned) => poisoned.into_inner().0,
+            };
+        }
+        Err(Stop::Cancelled)
+    }
+}
+
+impl Drop for Wanting {
+    fn drop(&mut self) {
+        *self.0.back() = true;
+        self.0.called.notify_all();
     }
 }
 
@@ -204,6 +262,7 @@ struct Hold {
     sender: SyncSender<Load>,
     reports: Reports,
     wanted: Wanted,
+    pace: Pace,
 }
 
 impl Hold {
@@ -217,23 +276,30 @@ impl Hold {
         self.reports.wake();
         Ok(())
     }
-}
 
-fn open(dir: &Path, id: SpoolId, kind: Kind) -> io::Result<File> {
-    File::open(spool::path(dir, id, kind))
+    /// Snapshot bytes, as fast as they may go.
+    fn bytes(&self, mut bytes: Bytes) -> Result<(), Stop> {
+        while !bytes.is_empty() {
+            let piece = bytes.split_to(bytes.len().min(self.pace.piece()));
+            if let Some(at) = self.pace.book(piece.len(), Instant::now()) {
+                self.wanted.rest(at)?;
+            }
+            self.load(Load::Bytes(piece))?;
+        }
+        Ok(())
+    }
 }
 
 fn sail(source: Source, plugins: &Plugins, hold: &Hold) -> Result<(), Stop> {
+    let as_it_is = |reader: &mut Reader| each_piece(reader, |piece| hold.bytes(Bytes::copy_from_slice(piece)));
     match source {
-        Source::Spool(file) => each_piece(file, |piece| hold.load(Load::Bytes(Bytes::copy_from_slice(piece)))),
+        Source::Spool(mut reader) => as_it_is(&mut reader),
         Source::Product(follow, framing) => send(follow, framing, hold),
-        Source::Kevy(files, order) => match order.cargo {
+        Source::Kevy(mut readers, order) => match order.cargo {
             Cargo::Kevy { verbatim: false, version, share, .. } => {
-                kevy::make(version, share, &files, &mut *walk::pipeline(plugins, order.view)?, hold)
+                kevy::make(version, share, &mut readers, &mut *walk::pipeline(plugins, order.view)?, hold)
             }
-            _ => files
-                .into_iter()
-                .try_for_each(|file| each_piece(file, |piece| hold.load(Load::Bytes(Bytes::copy_from_slice(piece))))),
+            _ => readers.iter_mut().try_for_each(as_it_is),
         },
     }
 }
@@ -249,19 +315,19 @@ fn send(mut follow: Follow, framing: ShipFraming, hold: &Hold) -> Result<(), Sto
             told = true;
             hold.load(Load::Length(length))?;
         }
-        hold.load(Load::Bytes(piece))?;
+        hold.bytes(piece)?;
     }
     Ok(())
 }
 
-fn each_piece(mut file: impl Read, mut give: impl FnMut(&[u8]) -> Result<(), Stop>) -> Result<(), Stop> {
+fn each_piece(reader: &mut Reader, mut give: impl FnMut(&[u8]) -> Result<(), Stop>) -> Result<(), Stop> {
     let mut piece = vec![0; PIECE_BYTES];
     loop {
-        match file.read(&mut piece) {
+        match reader.read(&mut piece) {
             Ok(0) => return Ok(()),
             Ok(read) => give(&piece[..read])?,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(own(format!("cannot read a spooled snapshot: {error}"))),
+            Err(error) => return Err(Stop::Damaged(reader.id(), error.to_string())),
         }
     }
 }
@@ -270,7 +336,7 @@ fn each_piece(mut file: impl Read, mut give: impl FnMut(&[u8]) -> Result<(), Sto
 fn broken<E: std::fmt::Display>(error: RewriteError<E>) -> Stop {
     match error {
         RewriteError::Plugin(fault) => Stop::Fault(fault.into()),
-        // It was verified when it came: what is broken now broke on our disk.
-        RewriteError::Snapshot(error) => own(format!("the spooled snapshot is damaged: {error}")),
+        // It was verified when it came, and its bytes are what they were.
+        RewriteError::Snapshot(error) => own(format!("the spooled snapshot cannot be rewritten: {error}")),
     }
 }

@@ -1,10 +1,13 @@
 //! The spool: the upstream's snapshots on disk, verified on the way there by a thread each.
 
+mod stored;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
@@ -13,9 +16,12 @@ use bytes::Bytes;
 use sluicegate_core::contract::SpoolId;
 use sluicegate_core::fault::{Fault, Party};
 use sluicegate_core::kevy::snapshot::{Intake, SnapshotError};
-use sluicegate_core::snapshot::{Arrival, Contents, Format};
+use sluicegate_core::snapshot::{Arrival, Contents, Format, Framing};
 
+use super::quota::{Quota, cannot_write};
 use super::{Event, Reports};
+pub(super) use stored::{BLOCK_BYTES, Reader};
+use stored::{Stored, Sums};
 
 /// What is in a file, by its name: an operator who finds one can read it with the server's own tools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,21 +71,23 @@ enum Piece {
 
 /// A snapshot that arrives.
 struct Arriving {
-    path: PathBuf,
+    stored: Arc<Stored>,
     sender: Sender<Piece>,
 }
 
 /// The snapshots in the data directory, and those that arrive.
 pub(super) struct Spools {
     dir: PathBuf,
+    quota: Arc<Quota>,
     reports: Reports,
     arriving: BTreeMap<SpoolId, Arriving>,
+    whole: BTreeMap<SpoolId, Arc<Stored>>,
 }
 
 impl Spools {
     /// Snapshots that an earlier process left behind are of no use any more: nothing says what follows them.
-    pub(super) fn new(dir: PathBuf, reports: Reports) -> anyhow::Result<Self> {
-        let spools = Self { dir, reports, arriving: BTreeMap::new() };
+    pub(super) fn new(dir: PathBuf, quota: Arc<Quota>, reports: Reports) -> anyhow::Result<Self> {
+        let spools = Self { dir, quota, reports, arriving: BTreeMap::new(), whole: BTreeMap::new() };
         spools.remove_all().with_context(|| format!("cannot clear {}", spools.dir.display()))?;
         Ok(spools)
     }
@@ -88,13 +96,14 @@ impl Spools {
     pub(super) fn open(&mut self, id: SpoolId, format: Format) {
         let (sender, receiver) = channel();
         let path = path(&self.dir, id, Kind::of(format));
-        self.arriving.insert(id, Arriving { path: path.clone(), sender });
+        let stored = Arc::new(Stored::new(id, path, self.quota.claim()));
+        self.arriving.insert(id, Arriving { stored: stored.clone(), sender });
         let reports = self.reports.clone();
         let writer = thread::Builder::new().name("spool".into()).spawn(move || {
-            let outcome = receive(id, &path, format, &receiver, &reports);
+            let outcome = receive(id, &stored, format, &receiver, &reports);
             if !matches!(outcome, Some(Ok(_))) {
                 // Broken, or given up by the core: nobody will read it, and a full disk needs the room.
-                let _ = fs::remove_file(&path);
+                let _ = fs::remove_file(stored.path());
             }
             if let Some(outcome) = outcome {
                 reports.send(Event::Spooled(id, outcome));
@@ -127,16 +136,27 @@ impl Spools {
         self.arriving.remove(&id);
     }
 
-    /// Its thread has ended.
-    pub(super) fn arrived(&mut self, id: SpoolId) {
-        self.arriving.remove(&id);
+    /// Its thread has ended: it is whole, or of no use.
+    pub(super) fn arrived(&mut self, id: SpoolId, whole: bool) {
+        if let Some(arriving) = self.arriving.remove(&id).filter(|_| whole) {
+            self.whole.insert(id, arriving.stored);
+        }
+    }
+
+    /// Reads a whole one from its beginning.
+    ///
+    /// # Errors
+    /// It cannot be opened; [`std::io::ErrorKind::NotFound`] if there is none.
+    pub(super) fn read(&self, id: SpoolId) -> std::io::Result<Reader> {
+        self.whole.get(&id).ok_or(std::io::ErrorKind::NotFound)?.open()
     }
 
     /// These are verified; others go, but for those that still arrive. Ships that read them keep their open files.
-    pub(super) fn keep(&self, ids: &[SpoolId]) {
+    pub(super) fn keep(&mut self, ids: &[SpoolId]) {
+        self.whole.retain(|id, _| ids.contains(id));
         let both = |id: &SpoolId| [Kind::Rdb, Kind::Kevy].map(|kind| path(&self.dir, *id, kind));
         let mut kept: BTreeSet<PathBuf> = ids.iter().flat_map(both).collect();
-        kept.extend(self.arriving.values().map(|arriving| arriving.path.clone()));
+        kept.extend(self.arriving.values().map(|arriving| arriving.stored.path().to_owned()));
         // Products go when the last ship that reads them has arrived.
         if let Err(error) = self.remove(|found| is_spool(found) && !kept.contains(found)) {
             tracing::warn!(event = "spool", "cannot remove old snapshots from {}: {error}", self.dir.display());
@@ -230,30 +250,43 @@ impl Check {
 /// Writes what comes until the snapshot is complete, broken, or given up (`None`).
 fn receive(
     id: SpoolId,
-    path: &Path,
+    stored: &Stored,
     format: Format,
     receiver: &Receiver<Piece>,
     reports: &Reports,
 ) -> Option<Result<Contents, Fault>> {
-    let mut file = match create(path) {
-        Ok(file) => file,
-        Err(error) => return Some(Err(own(format!("cannot write {}: {error}", path.display())))),
+    let path = stored.path();
+    let claim = |bytes: u64| stored.claim().grow(bytes).map_err(own);
+    // Where the length is known it is refused before it begins, not in the middle.
+    let length = match format {
+        Format::Rdb(Framing::Length(length)) => Some(length),
+        Format::Rdb(Framing::Mark(_)) | Format::Kevy => None,
     };
-    let mut check = Check::new(format);
+    let file = claim(length.unwrap_or(0)).and_then(|()| create(path).map_err(|error| own(cannot_write(path, &error))));
+    let mut file = match file {
+        Ok(file) => file,
+        Err(fault) => return Some(Err(fault)),
+    };
+    let (mut check, mut sums) = (Check::new(format), Sums::default());
     while !check.is_complete() {
         let bytes = match receiver.recv().ok()? {
             Piece::Bytes(bytes) => bytes,
             Piece::End => break,
         };
-        let taken = match check.push(&bytes) {
-            Ok(taken) => taken,
-            Err(fault) => return Some(Err(fault)),
-        };
-        if let Err(error) = file.write_all(&bytes[..taken]) {
-            return Some(Err(own(format!("cannot write {}: {error}", path.display()))));
+        let written = check.push(&bytes).and_then(|taken| {
+            let taken = &bytes[..taken];
+            if length.is_none() {
+                claim(taken.len() as u64)?;
+            }
+            sums.push(taken);
+            file.write_all(taken).map_err(|error| own(cannot_write(path, &error)))
+        });
+        if let Err(fault) = written {
+            return Some(Err(fault));
         }
         reports.send(Event::SpoolWritten(id, bytes.len()));
     }
+    stored.seal(sums);
     Some(check.finish())
 }
 
@@ -280,7 +313,8 @@ mod tests {
         let (dir, poll) = (tempfile::tempdir().expect("a folder"), Poll::new().expect("an event queue"));
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).expect("a waker"));
         let (sender, events) = channel();
-        let spools = Spools::new(dir.path().into(), Reports { sender, waker }).expect("an empty spool");
+        let quota = Quota::new(dir.path().into(), 1000);
+        let spools = Spools::new(dir.path().into(), quota, Reports { sender, waker }).expect("an empty spool");
         (dir, poll, events, spools)
     }
 
@@ -327,12 +361,15 @@ mod tests {
             let (which, outcome) = spooled(&events);
             assert_eq!(which, id);
             assert!(matches!(outcome, Ok(Contents::Kevy(summary)) if summary.version == 6), "{outcome:?}");
-            spools.arrived(id);
+            spools.arrived(id, true);
         }
         fs::write(dir.path().join("snapshot-9.txt"), "an operator's").expect("writing");
+        fs::write(product_path(dir.path(), old, 0, 7), "a product").expect("writing");
         spools.keep(&[done]);
-        let both = ["snapshot-1.kevysnap", "snapshot-3.kevysnap", "snapshot-9.txt"];
-        assert_eq!(names(), both.map(String::from).into());
+        let left = ["snapshot-1.kevysnap", "snapshot-2-for-0-7.rdb", "snapshot-3.kevysnap", "snapshot-9.txt"];
+        assert_eq!(names(), left.map(String::from).into(), "a product goes when nobody reads it any more");
+        assert!(spools.read(done).is_ok());
+        assert!([old, late].iter().all(|id| spools.read(*id).is_err()));
         // It ends before its end.
         spools.end(late);
         let (which, outcome) = spooled(&events);
@@ -340,5 +377,23 @@ mod tests {
         assert!(outcome.is_err_and(|fault| fault.whose == Party::Upstream));
         drop(spools);
         assert_eq!(names(), ["snapshot-9.txt"].map(String::from).into());
+    }
+
+    #[test]
+    fn a_snapshot_beyond_the_quota_is_refused_before_it_begins_if_its_length_is_known() {
+        let (dir, _poll, events, mut spools) = spools();
+        let [known, unknown] = [1, 2].map(SpoolId);
+        spools.open(known, Format::Rdb(Framing::Length(1001)));
+        let (_, outcome) = spooled(&events);
+        assert!(outcome.is_err_and(|fault| fault.whose == Party::Own && fault.what.contains("snapshot.disk")));
+        spools.arrived(known, false);
+        spools.open(unknown, Format::Rdb(Framing::Mark([b'm'; 40])));
+        // A key whose value does not fit; the magic and the type before it do.
+        spools.write(unknown, Bytes::from_static(b"REDIS0011\xfe\x00\x00\x01a\x80\x00\x00\x10\x00"));
+        spools.write(unknown, Bytes::from(vec![b'v'; 4096]));
+        let (_, outcome) = spooled(&events);
+        assert!(outcome.is_err_and(|fault| fault.what.contains("snapshot.disk")));
+        spools.arrived(unknown, false);
+        assert_eq!(fs::read_dir(dir.path()).map(Iterator::count).ok(), Some(0));
     }
 }

@@ -42,7 +42,7 @@ pub(super) fn settings(lenses: &[Lens], rng: &mut Rng) -> Settings {
     let views = views.collect();
     let mut upstream = UpstreamSettings::new("primary", 6379);
     upstream.password = rng.permille(300).then(|| primary::PASSWORD.into());
-    Settings { upstream, views, users: Vec::new(), version: "sim".into() }
+    Settings { upstream, views, users: Vec::new(), ships_max: 2, version: "sim".into() }
 }
 
 pub(super) fn primary_manners(rng: &mut Rng) -> primary::Manners {

@@ -13,6 +13,7 @@ use sluicegate_core::rdb::Head;
 
 use super::shelf::Shelf;
 use super::{Stop, Wanted, own};
+use crate::reactor::quota::{Claim, cannot_write};
 
 /// A ship that waits for more of its product looks this often whether its replica is still there.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -30,6 +31,7 @@ pub(super) struct Product {
     pub(super) key: Key,
     path: PathBuf,
     file: File,
+    claim: Claim,
     state: Mutex<State>,
     moved: Condvar,
 }
@@ -49,8 +51,8 @@ struct State {
 }
 
 impl Product {
-    pub(super) fn new(key: Key, path: PathBuf, file: File) -> Arc<Self> {
-        Arc::new(Self { key, path, file, state: Mutex::default(), moved: Condvar::new() })
+    pub(super) fn new(key: Key, path: PathBuf, file: File, claim: Claim) -> Arc<Self> {
+        Arc::new(Self { key, path, file, claim, state: Mutex::default(), moved: Condvar::new() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -61,6 +63,12 @@ impl Product {
     pub(super) fn is_sound(&self) -> bool {
         let state = self.state();
         !state.abandoned && !matches!(state.end, Some(Err(_)))
+    }
+
+    /// When it was last asked for, if it is whole and nobody reads it: then giving it up makes room at once.
+    pub(super) fn idle_since(&self) -> Option<u64> {
+        let state = self.state();
+        (state.followers == 0 && state.end.is_some()).then_some(state.used)
     }
 
     /// Reads it from its beginning; `None` if it will never be whole.
@@ -101,16 +109,17 @@ impl Maker {
     /// The next bytes.
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), Stop> {
         let at = self.product.state().written;
+        self.product.claim.grow(bytes.len() as u64).map_err(own)?;
         let wrote = self.product.file.write_all_at(bytes, at);
-        wrote.map_err(|error| own(format!("cannot write {}: {error}", self.product.path.display())))?;
+        wrote.map_err(|error| own(cannot_write(&self.product.path, &error)))?;
         self.product.state().written += bytes.len() as u64;
         self.product.moved.notify_all();
         Ok(())
     }
 
     /// It is whole, or will never be.
-    pub(super) fn end(mut self, outcome: Result<(), Stop>) {
-        self.settle(outcome.map_err(Fault::from));
+    pub(super) fn end(mut self, outcome: Result<(), Fault>) {
+        self.settle(outcome);
     }
 
     fn settle(&mut self, outcome: Result<(), Fault>) {

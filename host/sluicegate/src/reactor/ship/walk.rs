@@ -1,6 +1,5 @@
 //! The walk: what makes a view's product of a spooled snapshot.
 
-use std::io::Read;
 use std::time::Instant;
 
 use sluicegate_core::fault::{Fault, Party};
@@ -10,15 +9,17 @@ use sluicegate_core::rdb::Rewriter;
 use super::product::{Key, Maker};
 use super::{PIECE_BYTES, Stop, broken, each_piece};
 use crate::bootstrap::Plugins;
+use crate::reactor::spool::Reader;
 
 /// Walks the spooled snapshot once, with plugin instances of its own.
-pub(super) fn make(key: &Key, spool: impl Read, plugins: &Plugins, maker: &mut Maker) -> Result<(), Stop> {
+pub(super) fn make(key: &Key, mut spool: Reader, plugins: &Plugins, maker: &mut Maker) -> Result<(), Stop> {
     let began = Instant::now();
     let mut pipeline = pipeline(plugins, key.view)?;
     let mut rewriter = Rewriter::new(key.head);
-    each_piece(spool, |piece| {
+    let mut made = Vec::with_capacity(PIECE_BYTES);
+    each_piece(&mut spool, |piece| {
         maker.check_wanted()?;
-        let mut made = Vec::with_capacity(PIECE_BYTES);
+        made.clear();
         rewriter.push(piece, &mut *pipeline, &mut made).map_err(broken)?;
         maker.write(&made)
     })?;
