@@ -88,9 +88,10 @@ pub enum Input {
     SpoolWritten(SpoolId, usize),
     /// An arriving snapshot is complete and verified, or is not what it should be.
     Spooled(SpoolId, Result<Contents, Fault>),
-    /// A spooled snapshot is not what was written, or cannot be read any more; why, in words.
+    /// A spooled snapshot, verified when it came, is no longer what it was; what is wrong, in words.
     SpoolDamaged(SpoolId, String),
-    /// A snapshot for a replica will have exactly this length ([`ShipFraming::Length`]).
+    /// A snapshot for a replica has exactly this length. With [`ShipFraming::Length`] this comes before its first byte,
+    /// otherwise when it becomes known, if it does.
     ShipLength(LinkId, u64),
     /// Bytes of a snapshot for a replica.
     ShipBytes(LinkId, Bytes),
@@ -98,6 +99,8 @@ pub enum Input {
     ShipEnded(LinkId, Result<(), Fault>),
     /// What has become of orders for a log.
     Log(LogId, LogReport),
+    /// What this view makes of a spooled snapshot is being made, for all replicas that want the same.
+    Walking(usize),
     /// What was found out of a replica's version.
     Probed(LinkId, Option<ServerVersion>),
     /// Time has passed.

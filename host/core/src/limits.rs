@@ -69,7 +69,7 @@ pub const PING_EVERY_MS: u64 = 10_000;
 pub const REPLICAS_MAX: usize = 64;
 /// Snapshot bytes received but not yet on disk: above it the upstream is not read.
 pub const SPOOL_UNWRITTEN_BYTES_MAX: usize = 4 * MIB;
-/// Snapshots shipped at once, over all views; further replicas wait with keepalives.
+/// Default of `snapshot.ships`: snapshots shipped at once, over all views; further replicas wait with keepalives.
 pub const SHIPS_MAX: usize = 8;
 /// Default of `snapshot.refresh_log`: a newer snapshot is taken when a view's stream behind its last one is longer. Bytes.
 pub const REFRESH_LOG_BYTES: u64 = 256 * MIB as u64;
@@ -82,6 +82,10 @@ pub const REFRESH_MARKS_MAX: usize = 4096;
 /// Newer snapshots in a row that stand for no place of a view whose replicas wait for one, before the primary is asked to begin
 /// anew on the main link.
 pub const REFRESH_MISSES_MAX: u32 = 3;
+/// Default of `snapshot.disk`: what the upstream's snapshots, and what views make of them, may take up on the disk. Bytes.
+pub const SNAPSHOT_DISK_BYTES: u64 = 64 << 30;
+/// How far a snapshot has come is told this often, for each replica. Milliseconds.
+pub const SHIP_NOTE_MS: u64 = 2_000;
 /// How long a replica that does not name its version is asked for it (by INFO on its announced port). Milliseconds.
 pub const PROBE_MS: u64 = 1_000;
 

@@ -10,6 +10,7 @@ mod commands;
 mod drive;
 mod follow;
 mod log;
+mod progress;
 mod refresh;
 mod repair;
 mod resume;
@@ -104,6 +105,8 @@ pub struct Stats {
     pub commands: u64,
     /// Replicas that were given a snapshot.
     pub sync_full: u64,
+    /// Times that a view's snapshot was made of a spooled one.
+    pub walks: u64,
     /// Replicas that went on where they were.
     pub sync_partial_ok: u64,
     /// Replicas that could not go on where they were.

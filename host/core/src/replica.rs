@@ -89,6 +89,12 @@ pub struct Replica {
     progress_mark: u64,
     /// Snapshot bytes given to the outbox.
     pub shipped: u64,
+    /// How long its snapshot is, once that is known. Bytes.
+    pub total: Option<u64>,
+    /// Why it needs a snapshot.
+    pub cause: &'static str,
+    /// When the operator was last told how far its snapshot has come. Milliseconds.
+    pub noted: u64,
     /// It has acknowledged something since it was last sent a snapshot.
     pub loaded: bool,
     /// It was not yet told how its snapshot is framed: lone newlines keep it waiting.
@@ -120,6 +126,9 @@ impl Replica {
             last_progress: now,
             progress_mark: 0,
             shipped: 0,
+            total: None,
+            cause: "",
+            noted: now,
             loaded: false,
             awaits_header: false,
             mark: None,

@@ -183,6 +183,8 @@ pub struct Settings {
     pub users: Vec<User>,
     /// When newer snapshots are taken.
     pub refresh: RefreshSettings,
+    /// Snapshots that go out at once, over all views; at least 1.
+    pub ships_max: usize,
     /// Version of the program, as shown by INFO.
     pub version: String,
 }

@@ -17,7 +17,7 @@ use sluicegate_guest::{GuestPipeline, Plugin, Room, RoomSettings};
 use self::core::Core;
 use crate::compare;
 use crate::config::{ConfigError, Plan, Ports};
-use crate::reactor::{self, Clock, Reactor};
+use crate::reactor::{self, Clock, Reactor, Snapshots};
 
 /// Runs the proxy until it is told to stop.
 ///
@@ -36,10 +36,16 @@ pub(crate) fn run(plan: Plan) -> anyhow::Result<()> {
     }
     announce(&plan, &core, &ports, began);
     let (clock, upstream) = (Clock::new(), core.upstream());
-    let kept = core.newest_snapshot(&plan.data_dir);
-    let kept_id = kept.as_ref().map(|(id, _)| *id);
-    let machine = core.machine(pipelines, clock.now(), kept);
-    Reactor::new(machine, clock, listeners, Arc::new(plugins), upstream, plan.data_dir, kept_id)?.run()
+    let kept = core.kept_snapshot(&plan.data_dir, plan.snapshot.disk_bytes);
+    let machine = core.machine(pipelines, clock.now(), kept.as_ref());
+    let snapshots = Snapshots {
+        dir: plan.data_dir,
+        kept,
+        disk_bytes: plan.snapshot.disk_bytes,
+        rate: plan.snapshot.rate,
+        view_rates: plan.views.iter().map(|view| view.snapshot_rate).collect(),
+    };
+    Reactor::new(machine, clock, listeners, Arc::new(plugins), upstream, snapshots)?.run()
 }
 
 /// The plugins of every view, compiled once.

@@ -8,6 +8,7 @@ mod farewell;
 mod links;
 mod log;
 mod probe;
+mod quota;
 mod ship;
 mod spool;
 
@@ -33,9 +34,10 @@ use dial::Primary;
 use farewell::Farewells;
 use links::{Links, Read};
 use log::Logs;
+use quota::Quota;
 use ship::Ships;
 use spool::Spools;
-pub(crate) use spool::newest as newest_snapshot;
+pub(crate) use spool::{Kept, newest as kept_snapshot};
 
 const WAKER: Token = Token(0);
 const SIGNALS: Token = Token(1);
@@ -72,6 +74,8 @@ pub(crate) enum Event {
     SpoolWritten(SpoolId, usize),
     /// A snapshot has arrived, or has failed.
     Spooled(SpoolId, Result<Contents, Fault>),
+    /// What the disk gives back of a snapshot is not what was written.
+    SpoolDamaged(SpoolId, String),
     /// What has become of orders for a log.
     Log(LogId, LogReport),
     /// A replica's version, where it could be found out.
@@ -95,6 +99,21 @@ impl Reports {
     fn wake(&self) {
         let _ = self.waker.wake();
     }
+}
+
+/// Where snapshots are kept, and how fast they go out.
+#[derive(Debug)]
+pub(crate) struct Snapshots {
+    /// The data directory.
+    pub(crate) dir: PathBuf,
+    /// The one that an earlier run left, and that the machine begins from.
+    pub(crate) kept: Option<Kept>,
+    /// The most that they may take up there. Bytes.
+    pub(crate) disk_bytes: u64,
+    /// All of them together. Bytes a second; 0: as fast as they are taken.
+    pub(crate) rate: u64,
+    /// Those of each view, in their order. Bytes a second; 0: as fast as they are taken.
+    pub(crate) view_rates: Vec<u64>,
 }
 
 /// An open port.
@@ -142,8 +161,7 @@ impl Reactor {
         mut listeners: Vec<Listener>,
         plugins: Arc<Plugins>,
         upstream: Primary,
-        data_dir: PathBuf,
-        kept: Option<SpoolId>,
+        mut snapshots: Snapshots,
     ) -> anyhow::Result<Self> {
         let poll = Poll::new().context("no event queue")?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).context("no waker")?);
@@ -154,6 +172,7 @@ impl Reactor {
         }
         let (sender, events) = channel();
         let reports = Reports { sender, waker };
+        let quota = Quota::new(snapshots.dir.clone(), snapshots.disk_bytes);
         Ok(Self {
             machine,
             clock,
@@ -163,9 +182,9 @@ impl Reactor {
             links: Links::default(),
             farewells: Farewells::default(),
             events,
-            spools: Spools::new(data_dir.clone(), reports.clone(), kept)?,
-            ships: Ships::new(data_dir.clone(), plugins, reports.clone()),
-            logs: Logs::new(data_dir, reports.clone())?,
+            spools: Spools::new(snapshots.dir.clone(), quota.clone(), reports.clone(), snapshots.kept.take())?,
+            ships: Ships::new(&snapshots, quota, plugins, reports.clone()),
+            logs: Logs::new(snapshots.dir, reports.clone())?,
             reports,
             upstream,
             stop_at: None,
@@ -240,9 +259,17 @@ impl Reactor {
                 Output::SpoolWrite(id, bytes) => self.spools.write(id, bytes),
                 Output::SpoolEnd(id) => self.spools.end(id),
                 Output::SpoolAbort(id) => self.spools.abort(id),
-                Output::SpoolKeep(ids) => self.spools.keep(&ids),
+                Output::SpoolKeep(ids) => {
+                    self.spools.keep(&ids);
+                    self.ships.keep(&ids);
+                }
                 Output::SpoolDescribe(id, origin) => self.spools.describe(id, origin),
-                Output::Ship(order) => self.ships.start(order),
+                Output::Ship(order) => {
+                    let view = order.view;
+                    if self.ships.start(order, &self.spools) {
+                        self.handle(Input::Walking(view));
+                    }
+                }
                 Output::ShipCancel(link) => self.ships.cancel(link),
                 Output::Log(id, order) => self.logs.order(id, order),
                 Output::Probe(link, ip, port) => probe::probe(link, ip, port, self.reports.clone()),
@@ -300,10 +327,11 @@ impl Reactor {
                 Event::Dialed(port, Err(why)) => Input::DialFailed(port, why),
                 Event::SpoolWritten(id, bytes) => Input::SpoolWritten(id, bytes),
                 Event::Spooled(id, outcome) => {
-                    self.spools.arrived(id);
+                    self.spools.arrived(id, outcome.is_ok());
                     Input::Spooled(id, outcome)
                 }
                 Event::Log(id, report) => Input::Log(id, report),
+                Event::SpoolDamaged(id, what) => Input::SpoolDamaged(id, what),
                 Event::Probed(link, version) => Input::Probed(link, version),
             };
             self.handle(input);

@@ -76,6 +76,10 @@ const MISTAKES: &[Mistake] = &[
         "12:27",
         "above the view's backlog, which is 2mb",
     ),
+    mistake("[[view]]", "[snapshot]\ndisk = \"1kb\"\n[[view]]", "5:8", "`disk` is 1kb; it can be 1mb to 1048576gb"),
+    mistake("[[view]]", "[snapshot]\nships = 0\n[[view]]", "5:9", "`ships` is 0; it can be 1 to 1000"),
+    mistake("[[view]]", "[snapshot]\nrate = \"1kb\"\n[[view]]", "5:8", "`rate` is 1kb; it can be 64kb to"),
+    mistake("pipeline =", "snapshot_rate = \"17b\"\npipeline =", "7:17", "`snapshot_rate` is 17b; it can be 64kb to"),
     mistake("[[plugin]]", "[[user]]\nname = \"a\"\npassword_sha256 = \"zz\"\n[[plugin]]", "11:19", "bad sha256"),
     mistake(
         "[[view]]",

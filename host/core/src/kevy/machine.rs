@@ -155,10 +155,11 @@ impl Drive for Machine {
                 arriving.into_iter().for_each(|shard| shard.unwritten = shard.unwritten.saturating_sub(bytes));
             }
             Input::Spooled(id, outcome) => self.spooled(id, outcome),
+            Input::SpoolDamaged(id, what) => self.spool_damaged(id, &what),
             Input::ShipBytes(link, bytes) => self.ship_bytes(link, &bytes),
             Input::ShipEnded(link, outcome) => self.ship_ended(link, outcome),
-            // None of these is asked for here.
-            Input::ShipLength(..) | Input::Probed(..) | Input::SpoolDamaged(..) | Input::Log(..) => {}
+            // None is asked for here.
+            Input::ShipLength(..) | Input::Walking(_) | Input::Probed(..) | Input::Log(..) => {}
             Input::Tick => self.tick(),
             Input::Shutdown => self.shutdown(),
         }

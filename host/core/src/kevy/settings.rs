@@ -64,6 +64,8 @@ pub struct Settings {
     pub upstream: Upstream,
     /// The views that are served.
     pub views: Vec<View>,
+    /// Snapshots that go out at once, over all views; at least 1.
+    pub ships_max: usize,
     /// Version of the program.
     pub version: String,
 }

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 
 use super::Machine;
+use super::progress::Progress;
 use crate::projection::printable;
 use crate::replica::Phase;
 use crate::resp;
@@ -117,9 +118,18 @@ impl Machine {
             let lag_bytes = view.backlog().end().saturating_sub(replica.acked);
             let upstream = view.upstream_before(replica.acked).unwrap_or(0);
             let offset = replica.acked;
-            let value = format!(
+            let mut value = format!(
                 "ip={ip},port={port},state={state},offset={offset},lag={lag},type=replica,lag_bytes={lag_bytes},upstream_offset={upstream}"
             );
+            if replica.phase == Phase::Shipping {
+                let progress = Progress::of(replica, self.now.mono_ms);
+                // Writing into a string does not fail.
+                let _ = write!(value, ",sent={},rate={}", progress.sent, progress.rate);
+                let known = [("total", progress.total), ("eta", progress.eta)];
+                known.into_iter().filter_map(|(name, value)| Some((name, value?))).for_each(|(name, number)| {
+                    let _ = write!(value, ",{name}={number}");
+                });
+            }
             field(out, &format!("slave{n}"), value);
         }
     }
@@ -167,6 +177,10 @@ impl Machine {
         field(out, "full_syncs_total", self.stats.upstream_full_syncs);
         field(out, "partial_syncs_total", self.stats.upstream_partial_syncs);
         field(out, "last_full_sync_cause", self.full_sync_cause);
+        let (running, waiting) = self.ships();
+        field(out, "ships_running", running);
+        field(out, "ships_waiting", waiting);
+        field(out, "walks_total", self.stats.walks);
         field(out, "value_fetches_total", self.repair.fetches());
         field(out, "refreshes_total", self.stats.refreshes);
         field(out, "refresh_state", self.refresh.state());

@@ -41,6 +41,7 @@ impl Machine {
         self.tick_refresh();
         self.retry_logs();
         self.note_progress();
+        self.note_ships();
         self.ping_quiet_views();
         self.close_the_overdue();
     }

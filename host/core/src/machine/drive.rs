@@ -45,6 +45,7 @@ impl Drive for Machine {
             Input::ShipLength(link, length) => self.ship_length(link, length),
             Input::ShipBytes(link, bytes) => self.ship_bytes(link, bytes),
             Input::ShipEnded(link, outcome) => self.ship_ended(link, outcome),
+            Input::Walking(view) => self.walking(view),
             Input::Probed(link, version) => self.probed(link, version),
             Input::Tick => self.tick(),
             Input::Shutdown => self.shutdown(),

@@ -21,8 +21,9 @@ const FRESH_EVERY_MS: u64 = 30_000;
 
 impl Machine {
     /// A replica needs a snapshot.
-    pub(super) fn full_resync(&mut self, link: LinkId, cause: &str) {
+    pub(super) fn full_resync(&mut self, link: LinkId, cause: &'static str) {
         let Some(replica) = self.replicas.get_mut(&link) else { return };
+        replica.cause = cause;
         let (peer, view) = (replica.peer.clone(), replica.view);
         let known = replica.version.is_some();
         let probe = replica.port.map(|_| (String::from(replica.address().0), replica.address().1));
@@ -96,7 +97,7 @@ impl Machine {
             let Some(link) = next.min_by_key(|(link, replica)| (replica.since, **link)).map(|(link, _)| *link) else {
                 return;
             };
-            if running >= limits::SHIPS_MAX {
+            if running >= self.settings.ships_max.max(1) {
                 return;
             }
             self.ship(link);
@@ -122,13 +123,14 @@ impl Machine {
         replica.cursor = offset;
         replica.acked = offset;
         replica.since = self.now.mono_ms;
-        replica.shipped = 0;
+        (replica.shipped, replica.total, replica.noted) = (0, None, self.now.mono_ms);
         replica.loaded = false;
         replica.mark = None;
         let head =
             (!view.relays()).then(|| Head { repl_id: *id.as_bytes(), repl_offset: offset, stream_db: base.stream_db });
         let mut framing = ShipFraming::Stream;
         if head.is_none() {
+            replica.total = Some(bytes);
             replica.outbox.push_copy(format!("${bytes}\r\n").as_bytes());
             replica.awaits_header = false;
         } else if replica.takes_eof {
@@ -143,8 +145,19 @@ impl Machine {
         self.outputs.push_back(Output::Ship(ShipOrder { link, view: replica.view, cargo }));
     }
 
+    /// One walk serves every replica that wants the same.
+    pub(super) fn walking(&mut self, view: usize) {
+        self.stats.walks += 1;
+        let text = format!("the snapshot of view '{}' is made of the primary's", self.view_name(view));
+        self.note(Level::Info, "walk", text);
+    }
+
     pub(super) fn ship_length(&mut self, link: LinkId, length: u64) {
-        if let Some(replica) = self.replicas.get_mut(&link).filter(|replica| replica.phase == Phase::Shipping) {
+        let shipping = self.replicas.get_mut(&link).filter(|replica| replica.phase == Phase::Shipping);
+        let Some(replica) = shipping else { return };
+        replica.total = Some(length);
+        // One that takes an end mark is not told a length.
+        if replica.awaits_header {
             replica.outbox.push_copy(format!("${length}\r\n").as_bytes());
             replica.awaits_header = false;
         }
@@ -188,8 +201,10 @@ impl Machine {
             None => replica.phase = Phase::Streaming,
         }
         let rate = human(shipped.saturating_mul(1000) / ms);
-        let text =
-            format!("snapshot for replica {peer} of view '{name}' is out: {} in {ms} ms ({rate}/s)", human(shipped));
+        let (size, cause) = (human(shipped), replica.cause);
+        let text = format!(
+            "snapshot for replica {peer} of view '{name}' is out: {size} in {ms} ms ({rate}/s), cause: {cause}"
+        );
         self.note(Level::Info, "snapshot-sent", text);
         self.ship_next();
     }

@@ -37,6 +37,7 @@ fn with_credentials(username: Option<&str>) -> Rig {
         views: vec![ViewSettings::new("all")],
         users: Vec::new(),
         refresh: RefreshSettings::default(),
+        ships_max: 1,
         version: String::new(),
     };
     Rig::with(settings, Vec::new())

@@ -12,4 +12,5 @@ mod repair;
 mod resume;
 mod rig;
 mod script;
+mod ships;
 mod snapshots;

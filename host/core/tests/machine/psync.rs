@@ -128,6 +128,7 @@ fn who_has_not_said_a_password_learns_nothing() {
         views: vec![ViewSettings::new("all")],
         users: vec![user("default", "one"), user("reader", "two")],
         refresh: RefreshSettings::default(),
+        ships_max: 1,
         version: "0".into(),
     };
     let mut rig = Rig::with(settings, Vec::new());

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use sluicegate_core::contract::{Cargo, Drive, Input, LinkId, Note, Now, Output, ShipFraming, ShipOrder, SpoolId};
+use sluicegate_core::limits::SHIPS_MAX;
 use sluicegate_core::machine::Machine;
 use sluicegate_core::pipeline::{Answers, FrameBatch, KeepAll, KeyBatch, Pipeline, PluginFault, Traits};
 use sluicegate_core::rdb::{Family, write};
@@ -115,6 +116,7 @@ impl Rig {
                 views,
                 users: Vec::new(),
                 refresh: RefreshSettings::default(),
+                ships_max: SHIPS_MAX,
                 version: "0.1.0".into(),
             },
             pipelines,

@@ -3,15 +3,14 @@
 use std::fmt;
 use std::path::Path;
 
-use sluicegate_core::contract::{Drive, Now, SpoolId};
+use sluicegate_core::contract::{Drive, Now};
 use sluicegate_core::pipeline::Pipeline;
 use sluicegate_core::settings::Settings;
-use sluicegate_core::snapshot::Origin;
 use sluicegate_core::{kevy, machine};
 
 use super::entropy;
 use crate::config::{Plan, Upstream};
-use crate::reactor::{self, dial::Primary};
+use crate::reactor::{self, Kept, dial::Primary};
 
 /// What the core is told at its start.
 pub(super) enum Core {
@@ -29,6 +28,7 @@ impl Core {
                 views: plan.views.iter().map(|view| view.settings.clone()).collect(),
                 users: plan.users.clone(),
                 refresh: plan.refresh,
+                ships_max: plan.snapshot.ships_max,
                 version,
             }),
             Upstream::Kevy(written) => {
@@ -37,7 +37,9 @@ impl Core {
                     view: view.settings.clone(),
                     shards: view.shards.unwrap_or(upstream.shards),
                 };
-                Self::Kevy(kevy::settings::Settings { views: plan.views.iter().map(view).collect(), upstream, version })
+                let ships_max = plan.snapshot.ships_max;
+                let views = plan.views.iter().map(view).collect();
+                Self::Kevy(kevy::settings::Settings { views, upstream, ships_max, version })
             }
         })
     }
@@ -79,9 +81,9 @@ impl Core {
     }
 
     /// The snapshot that an earlier run left behind, if the machine can begin from it.
-    pub(super) fn newest_snapshot(&self, data_dir: &Path) -> Option<(SpoolId, Origin)> {
+    pub(super) fn kept_snapshot(&self, data_dir: &Path, bytes_max: u64) -> Option<Kept> {
         match self {
-            Self::Redis(_) => reactor::newest_snapshot(data_dir),
+            Self::Redis(_) => reactor::kept_snapshot(data_dir, bytes_max),
             Self::Kevy(_) => None,
         }
     }
@@ -91,14 +93,14 @@ impl Core {
         self,
         pipelines: Vec<Option<Box<dyn Pipeline>>>,
         now: Now,
-        kept: Option<(SpoolId, Origin)>,
+        kept: Option<&Kept>,
     ) -> Box<dyn Drive> {
         let entropy = Box::new(entropy);
         match self {
             Self::Redis(settings) => {
                 let mut machine = machine::Machine::new(settings, pipelines, entropy, now);
-                if let Some((id, origin)) = kept {
-                    machine.resume_from(id, origin);
+                if let Some(kept) = kept {
+                    machine.resume_from(kept.id, kept.origin.clone());
                 }
                 Box::new(machine)
             }

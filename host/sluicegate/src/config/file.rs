@@ -41,6 +41,9 @@ pub(crate) struct Server {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Snapshot {
+    pub(crate) disk: Option<Spanned<Size>>,
+    pub(crate) ships: Option<Spanned<usize>>,
+    pub(crate) rate: Option<Spanned<Size>>,
     pub(crate) refresh_log: Option<Spanned<Size>>,
     pub(crate) refresh_age: Option<Spanned<Time>>,
     pub(crate) refresh_every: Option<Spanned<Time>>,
@@ -158,6 +161,7 @@ pub(crate) struct View {
     #[serde(rename = "cross-key")]
     pub(crate) cross_key: Option<Spanned<CrossKey>>,
     pub(crate) shards: Option<Spanned<usize>>,
+    pub(crate) snapshot_rate: Option<Spanned<Size>>,
     #[serde(default)]
     pub(crate) backlog: Backlog,
     #[serde(default)]

@@ -4,7 +4,8 @@ mod checks;
 mod kevy;
 mod pipeline;
 mod ports;
-mod snapshot;
+mod refresh;
+mod snapshots;
 mod upstream;
 mod views;
 
@@ -24,6 +25,7 @@ use super::report::{self, ConfigError, Problem};
 use checks::Checks;
 pub(crate) use kevy::Kevy;
 use ports::Listen;
+pub(crate) use snapshots::SnapshotPlan;
 #[cfg(test)]
 pub(crate) use upstream::Patience;
 
@@ -45,6 +47,8 @@ pub(crate) struct Plan {
     pub(crate) plugins: Vec<PluginPlan>,
     /// Where to keep snapshots; may not exist yet.
     pub(crate) data_dir: PathBuf,
+    /// How snapshots go out, and what they may take up.
+    pub(crate) snapshot: SnapshotPlan,
     /// When newer snapshots are taken.
     pub(crate) refresh: RefreshSettings,
     /// What to log.
@@ -71,6 +75,8 @@ pub(crate) struct ViewPlan {
     pub(crate) settings: ViewSettings,
     /// How many shards its replicas have, and so how many ports each of its addresses; `None`: as many as the primary.
     pub(crate) shards: Option<usize>,
+    /// How fast its snapshots go out, all of them together. Bytes a second; 0: as fast as they are taken.
+    pub(crate) snapshot_rate: u64,
 }
 
 /// One plugin: where its component is, its limits and its settings.
@@ -137,7 +143,8 @@ pub(super) fn understand(file: &File, folder: &Path, source: &report::Source) ->
         Ok(_) => {}
         Err(problems) => checks.problems.extend(problems),
     }
-    let refresh = snapshot::refresh(&file.snapshot, &mut checks);
+    let snapshot = snapshots::snapshot(&file.snapshot, &mut checks);
+    let refresh = refresh::refresh(&file.snapshot, &mut checks);
     let log = log(file, &mut checks);
 
     let rendered = source.render(&checks.problems);
@@ -151,6 +158,7 @@ pub(super) fn understand(file: &File, folder: &Path, source: &report::Source) ->
         listen,
         plugins,
         data_dir: file.server.data_dir.as_ref().map_or_else(|| PathBuf::from(DATA_DIR), |dir| folder.join(dir)),
+        snapshot,
         refresh,
         log,
         warnings: rendered,
@@ -250,6 +258,7 @@ impl fmt::Debug for Plan {
             .field("listen", &self.listen)
             .field("plugins", &self.plugins)
             .field("data_dir", &self.data_dir)
+            .field("snapshot", &self.snapshot)
             .field("refresh", &self.refresh)
             .field("log", &self.log)
             .finish_non_exhaustive()

@@ -44,6 +44,7 @@ impl Shorthand {
             unknown_replica: None,
             cross_key: None,
             shards: None,
+            snapshot_rate: None,
             backlog: file::Backlog::default(),
             limits: file::Limits::default(),
         };

@@ -1,28 +1,36 @@
-//! Ships: snapshots made from the spool for one replica each, on a thread of their own.
+//! Ships: snapshots on their way to replicas, each handed over by a thread of its own.
+//!
+//! What a view with a history of its own makes of a spooled snapshot is made once, by a walk on a thread of its own, into a
+//! product; its ships follow that at their own pace. A view that relays sends the spooled bytes.
 
 mod kevy;
-mod rdb;
+mod product;
+mod rate;
+mod shelf;
+mod walk;
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Instant;
 
 use bytes::Bytes;
-use sluicegate_core::contract::{Cargo, Drive, Input, LinkId, Now, ShipOrder};
+use sluicegate_core::contract::{Cargo, Drive, Input, LinkId, Now, ShipFraming, ShipOrder, SpoolId};
 use sluicegate_core::fault::{Fault, Party};
-use sluicegate_core::pipeline::{KeepAll, Pipeline};
 use sluicegate_core::rewrite::RewriteError;
 
-use super::spool::Kind;
-use super::{Reports, spool};
+use super::quota::Quota;
+use super::spool::{BLOCK_BYTES, Reader, Spools};
+use super::{Event, Reports, Snapshots};
 use crate::bootstrap::Plugins;
+use product::{Follow, Key, Maker};
+use rate::{Pace, Rates};
+use shelf::Shelf;
 
-/// The spool is read in pieces of this many bytes.
-const PIECE_BYTES: usize = 128 * 1024;
+/// Snapshots are read, and go to the reactor, in pieces of this many bytes.
+const PIECE_BYTES: usize = BLOCK_BYTES;
 /// Pieces that may wait for the reactor.
 const PIECES_WAITING: usize = 4;
 
@@ -35,50 +43,108 @@ enum Load {
 
 /// The ships under way.
 pub(super) struct Ships {
-    dir: PathBuf,
     plugins: Arc<Plugins>,
     reports: Reports,
+    shelf: Arc<Shelf>,
+    rates: Rates,
     under_way: BTreeMap<LinkId, Voyage>,
 }
 
 /// What is known of a ship here. Dropped, it calls the ship back.
 struct Voyage {
     loads: Receiver<Load>,
-    _wanted: Arc<()>,
+    _wanting: Wanting,
+}
+
+/// Where a ship's bytes come from.
+enum Source {
+    /// A spooled snapshot as it is.
+    Spool(Reader),
+    /// A product.
+    Product(Follow, ShipFraming),
+    /// Spooled snapshots of a kevy, and what becomes of them.
+    Kevy(Vec<Reader>, ShipOrder),
 }
 
 impl Ships {
-    pub(super) fn new(dir: PathBuf, plugins: Arc<Plugins>, reports: Reports) -> Self {
-        Self { dir, plugins, reports, under_way: BTreeMap::new() }
+    pub(super) fn new(settings: &Snapshots, quota: Arc<Quota>, plugins: Arc<Plugins>, reports: Reports) -> Self {
+        let shelf = Shelf::new(settings.dir.clone(), quota);
+        let rates = Rates::new(settings.rate, &settings.view_rates);
+        Self { plugins, reports, shelf, rates, under_way: BTreeMap::new() }
     }
 
-    /// A ship leaves.
-    pub(super) fn start(&mut self, order: ShipOrder) {
+    /// A ship leaves; `true` if it is the first of its kind, so that a walk begins.
+    pub(super) fn start(&mut self, order: ShipOrder, spools: &Spools) -> bool {
         let (sender, receiver) = sync_channel(PIECES_WAITING);
-        let wanted = Arc::new(());
-        let hold = Hold { sender, reports: self.reports.clone(), wanted: Arc::downgrade(&wanted) };
-        let (dir, plugins) = (self.dir.clone(), self.plugins.clone());
-        let link = order.link;
+        let (wanting, wanted) = Wanted::new();
+        let hold = Hold { sender, reports: self.reports.clone(), wanted, pace: self.rates.of(order.view) };
+        self.under_way.insert(order.link, Voyage { loads: receiver, _wanting: wanting });
         // Opened here, so that a newer snapshot may replace the files meanwhile.
-        let files = open(&dir, &order.cargo);
+        let (source, walks) = match self.open(order, spools) {
+            Ok((source, walks)) => (Ok(source), walks),
+            Err(stop) => (Err(stop), false),
+        };
+        let plugins = self.plugins.clone();
         let thread = thread::Builder::new().name("ship".into()).spawn(move || {
-            let outcome = files.map_err(|error| own(format!("cannot read the spooled snapshot: {error}")));
-            let outcome = outcome.and_then(|files| sail(&order, files, &dir, &plugins, &hold));
-            match outcome {
-                Ok(()) => hold.load(Load::End(Ok(()))),
-                Err(Stop::Fault(fault)) => hold.load(Load::End(Err(fault))),
-                Err(Stop::Cancelled) => Ok(()),
-            }
+            let outcome = match source.and_then(|source| sail(source, &plugins, &hold)) {
+                Err(Stop::Cancelled) => return,
+                Err(stop) => Err(hold.reports.told(stop)),
+                Ok(()) => Ok(()),
+            };
+            // If nobody waits for it any more, that is no news.
+            let _ = hold.load(Load::End(outcome));
         });
         if let Err(error) = thread {
             tracing::error!(event = "ship", "no thread for a snapshot: {error}");
         }
-        self.under_way.insert(link, Voyage { loads: receiver, _wanted: wanted });
+        walks
+    }
+
+    /// What a ship brings, and whether that has yet to be made.
+    fn open(&self, order: ShipOrder, spools: &Spools) -> Result<(Source, bool), Stop> {
+        let open = |id: SpoolId| {
+            spools.read(id).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => Stop::Damaged(id, format!("its file is gone: {error}")),
+                _ => own(format!("cannot open the spooled snapshot: {error}")),
+            })
+        };
+        match &order.cargo {
+            Cargo::Rdb { spool, head: None, .. } => Ok((Source::Spool(open(*spool)?), false)),
+            Cargo::Rdb { spool, head: Some(head), framing } => {
+                let key = Key { view: order.view, spool: *spool, head: *head };
+                let (follow, maker) = self.shelf.follow(key)?;
+                let walks = maker.is_some();
+                if let Some(maker) = maker {
+                    self.walk(key, open(*spool)?, maker);
+                }
+                Ok((Source::Product(follow, *framing), walks))
+            }
+            Cargo::Kevy { spools, .. } => {
+                let readers = spools.iter().map(|id| open(*id)).collect::<Result<_, _>>()?;
+                Ok((Source::Kevy(readers, order), false))
+            }
+        }
+    }
+
+    fn walk(&self, key: Key, spool: Reader, mut maker: Maker) {
+        let (plugins, reports) = (self.plugins.clone(), self.reports.clone());
+        let thread = thread::Builder::new().name("walk".into()).spawn(move || {
+            let outcome = walk::make(&key, spool, &plugins, &mut maker);
+            maker.end(outcome.map_err(|stop| reports.told(stop)));
+        });
+        if let Err(error) = thread {
+            tracing::error!(event = "ship", "no thread for a walk: {error}");
+        }
     }
 
     /// Nobody waits for it any more: the thread notices at its next piece.
     pub(super) fn cancel(&mut self, link: LinkId) {
         self.under_way.remove(&link);
+    }
+
+    /// Only these snapshots are of use from now on.
+    pub(super) fn keep(&self, spools: &[SpoolId]) {
+        self.shelf.keep(spools);
     }
 
     /// Gives replicas what has been made, as far as they have room.
@@ -94,7 +160,7 @@ impl Ships {
                     }
                     Err(TryRecvError::Empty) => return true,
                     Err(TryRecvError::Disconnected) => {
-                        let fault = own("the thread that made the snapshot ended early".into());
+                        let fault = own("the thread that sent the snapshot ended early".into());
                         machine.handle(now, Input::ShipEnded(link, Err(fault.into())));
                         return false;
                     }
@@ -106,24 +172,21 @@ impl Ships {
     }
 }
 
-/// Why a ship does not arrive.
+/// Why a ship does not arrive, or a product is not made.
 enum Stop {
     Fault(Fault),
-    /// The replica is gone.
+    /// The disk does not give back what was written.
+    Damaged(SpoolId, String),
+    /// Nobody waits for it any more.
     Cancelled,
-}
-
-impl From<Fault> for Stop {
-    fn from(fault: Fault) -> Self {
-        Self::Fault(fault)
-    }
 }
 
 impl From<Stop> for Fault {
     fn from(stop: Stop) -> Self {
         match stop {
             Stop::Fault(fault) => fault,
-            Stop::Cancelled => Fault::new(Party::Replica, "the replica is gone"),
+            Stop::Damaged(_, what) => Self::new(Party::Own, format!("the spooled snapshot is damaged: {what}")),
+            Stop::Cancelled => Self::new(Party::Replica, "the replica is gone"),
         }
     }
 }
@@ -132,17 +195,80 @@ fn own(what: String) -> Stop {
     Stop::Fault(Fault::new(Party::Own, what))
 }
 
+impl Reports {
+    /// What a replica's link hears of this. That a snapshot is damaged, all hear first.
+    fn told(&self, stop: Stop) -> Fault {
+        if let Stop::Damaged(id, what) = &stop {
+            self.send(Event::SpoolDamaged(*id, what.clone()));
+        }
+        stop.into()
+    }
+}
+
+/// Whether somebody still waits for a ship.
+struct Wanted(Arc<Call>);
+
+/// It is wanted while this is there.
+struct Wanting(Arc<Call>);
+
+#[derive(Default)]
+struct Call {
+    back: Mutex<bool>,
+    called: Condvar,
+}
+
+impl Call {
+    fn back(&self) -> MutexGuard<'_, bool> {
+        self.back.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wanted {
+    fn new() -> (Wanting, Self) {
+        let call = Arc::new(Call::default());
+        (Wanting(call.clone()), Self(call))
+    }
+
+    fn check(&self) -> Result<(), Stop> {
+        if *self.0.back() { Err(Stop::Cancelled) } else { Ok(()) }
+    }
+
+    /// Waits until then.
+    fn rest(&self, until: Instant) -> Result<(), Stop> {
+        let mut back = self.0.back();
+        while !*back {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            back = match self.0.called.wait_timeout(back, left) {
+                Ok((back, _)) => back,
+                Err(poisoned) => poisoned.into_inner().0,
+            };
+        }
+        Err(Stop::Cancelled)
+    }
+}
+
+impl Drop for Wanting {
+    fn drop(&mut self) {
+        *self.0.back() = true;
+        self.0.called.notify_all();
+    }
+}
+
 /// The way to the reactor.
 struct Hold {
     sender: SyncSender<Load>,
     reports: Reports,
-    wanted: Weak<()>,
+    wanted: Wanted,
+    pace: Pace,
 }
 
 impl Hold {
-    /// Whether somebody still waits for the ship: asked for each piece that is read, since a view may keep nothing of it.
+    /// Asked for each piece that is read, since a view may keep nothing of it.
     fn check_wanted(&self) -> Result<(), Stop> {
-        if self.wanted.strong_count() > 0 { Ok(()) } else { Err(Stop::Cancelled) }
+        self.wanted.check()
     }
 
     fn load(&self, load: Load) -> Result<(), Stop> {
@@ -150,45 +276,58 @@ impl Hold {
         self.reports.wake();
         Ok(())
     }
-}
 
-/// What a cargo is made of.
-fn open(dir: &Path, cargo: &Cargo) -> io::Result<Vec<File>> {
-    let (spools, kind) = match cargo {
-        Cargo::Rdb { spool, .. } => (std::slice::from_ref(spool), Kind::Rdb),
-        Cargo::Kevy { spools, .. } => (&spools[..], Kind::Kevy),
-    };
-    spools.iter().map(|id| File::open(spool::path(dir, *id, kind))).collect()
-}
-
-fn sail(order: &ShipOrder, files: Vec<File>, dir: &Path, plugins: &Plugins, hold: &Hold) -> Result<(), Stop> {
-    let as_they_are = matches!(order.cargo, Cargo::Rdb { head: None, .. } | Cargo::Kevy { verbatim: true, .. });
-    if as_they_are {
-        return files
-            .into_iter()
-            .try_for_each(|file| each_piece(file, |piece| hold.load(Load::Bytes(Bytes::copy_from_slice(piece)))));
-    }
-    let pipeline = plugins.pipeline(order.view);
-    let pipeline = pipeline.map_err(|error| Stop::Fault(Fault::new(Party::Plugin, error.to_string())))?;
-    let mut pipeline: Box<dyn Pipeline> = pipeline.unwrap_or_else(|| Box::new(KeepAll));
-    match &order.cargo {
-        Cargo::Rdb { head, framing, .. } => {
-            let (Some(head), Some(file)) = (head, files.into_iter().next()) else { return Ok(()) };
-            let way = rdb::Way { dir, link: order.link, framing: *framing };
-            rdb::make(head, file, &mut *pipeline, &way, hold)
+    /// Snapshot bytes, as fast as they may go.
+    fn bytes(&self, mut bytes: Bytes) -> Result<(), Stop> {
+        while !bytes.is_empty() {
+            let piece = bytes.split_to(bytes.len().min(self.pace.piece()));
+            if let Some(at) = self.pace.book(piece.len(), Instant::now()) {
+                self.wanted.rest(at)?;
+            }
+            self.load(Load::Bytes(piece))?;
         }
-        Cargo::Kevy { version, share, .. } => kevy::make(*version, *share, &files, &mut *pipeline, hold),
+        Ok(())
     }
 }
 
-fn each_piece(mut file: impl Read, mut give: impl FnMut(&[u8]) -> Result<(), Stop>) -> Result<(), Stop> {
+fn sail(source: Source, plugins: &Plugins, hold: &Hold) -> Result<(), Stop> {
+    let as_it_is = |reader: &mut Reader| each_piece(reader, |piece| hold.bytes(Bytes::copy_from_slice(piece)));
+    match source {
+        Source::Spool(mut reader) => as_it_is(&mut reader),
+        Source::Product(follow, framing) => send(follow, framing, hold),
+        Source::Kevy(mut readers, order) => match order.cargo {
+            Cargo::Kevy { verbatim: false, version, share, .. } => {
+                kevy::make(version, share, &mut readers, &mut *walk::pipeline(plugins, order.view)?, hold)
+            }
+            _ => readers.iter_mut().try_for_each(as_it_is),
+        },
+    }
+}
+
+/// Follows a product to its end. Its length is told as soon as it is known; where the framing needs it, nothing goes before it.
+fn send(mut follow: Follow, framing: ShipFraming, hold: &Hold) -> Result<(), Stop> {
+    let mut told = framing == ShipFraming::Length;
+    if told {
+        hold.load(Load::Length(follow.length(&hold.wanted)?))?;
+    }
+    while let Some(piece) = follow.next(PIECE_BYTES, &hold.wanted)? {
+        if let Some(length) = follow.known_length().filter(|_| !told) {
+            told = true;
+            hold.load(Load::Length(length))?;
+        }
+        hold.bytes(piece)?;
+    }
+    Ok(())
+}
+
+fn each_piece(reader: &mut Reader, mut give: impl FnMut(&[u8]) -> Result<(), Stop>) -> Result<(), Stop> {
     let mut piece = vec![0; PIECE_BYTES];
     loop {
-        match file.read(&mut piece) {
+        match reader.read(&mut piece) {
             Ok(0) => return Ok(()),
             Ok(read) => give(&piece[..read])?,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(own(format!("cannot read a spooled snapshot: {error}"))),
+            Err(error) => return Err(Stop::Damaged(reader.id(), error.to_string())),
         }
     }
 }
@@ -197,7 +336,7 @@ fn each_piece(mut file: impl Read, mut give: impl FnMut(&[u8]) -> Result<(), Sto
 fn broken<E: std::fmt::Display>(error: RewriteError<E>) -> Stop {
     match error {
         RewriteError::Plugin(fault) => Stop::Fault(fault.into()),
-        // It was verified when it came: what is broken now broke on our disk.
-        RewriteError::Snapshot(error) => own(format!("the spooled snapshot is damaged: {error}")),
+        // It was verified when it came, and its bytes are what they were.
+        RewriteError::Snapshot(error) => own(format!("the spooled snapshot cannot be rewritten: {error}")),
     }
 }

@@ -1,12 +1,14 @@
 //! The spool: the upstream's snapshots on disk, verified on the way there by a thread each.
 
 mod meta;
+mod stored;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
@@ -15,10 +17,13 @@ use bytes::Bytes;
 use sluicegate_core::contract::SpoolId;
 use sluicegate_core::fault::{Fault, Party};
 use sluicegate_core::kevy::snapshot::{Intake, SnapshotError};
-use sluicegate_core::snapshot::{Arrival, Contents, Format, Origin};
+use sluicegate_core::snapshot::{Arrival, Contents, Format, Framing, Origin};
 
+use super::quota::{Quota, cannot_write};
 use super::{Event, Reports};
-pub(crate) use meta::newest;
+pub(crate) use meta::{Kept, newest};
+pub(super) use stored::{BLOCK_BYTES, Reader};
+use stored::{Stored, Sums};
 
 /// What is in a file, by its name: an operator who finds one can read it with the server's own tools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,12 +50,15 @@ impl Kind {
     }
 }
 
-/// The ends of the names of our files.
-const SUFFIXES: [&str; 4] = [".rdb", ".kevysnap", ".meta", ".meta.tmp"];
 
 /// Where a snapshot lies.
 pub(super) fn path(dir: &Path, id: SpoolId, kind: Kind) -> PathBuf {
     dir.join(format!("snapshot-{}{}", id.0, kind.suffix()))
+}
+
+/// Where a product lies: what a view makes of a snapshot. `number` tells it from others of the same.
+pub(super) fn product_path(dir: &Path, id: SpoolId, view: usize, number: u64) -> PathBuf {
+    dir.join(format!("snapshot-{}-for-{view}-{number}{}", id.0, Kind::Rdb.suffix()))
 }
 
 /// Makes a file that nobody else reads: it holds keys of every view.
@@ -66,24 +74,38 @@ enum Piece {
 
 /// A snapshot that arrives.
 struct Arriving {
-    path: PathBuf,
+    stored: Arc<Stored>,
     sender: Sender<Piece>,
 }
 
 /// The snapshots in the data directory, and those that arrive.
 pub(super) struct Spools {
     dir: PathBuf,
+    quota: Arc<Quota>,
     reports: Reports,
     arriving: BTreeMap<SpoolId, Arriving>,
+    whole: BTreeMap<SpoolId, Arc<Stored>>,
     /// The newest snapshot that is described: it stays when the program ends.
     newest: Option<SpoolId>,
 }
 
 impl Spools {
     /// Of the snapshots that an earlier process left behind only `kept` is of use: nothing says what follows the others.
-    pub(super) fn new(dir: PathBuf, reports: Reports, kept: Option<SpoolId>) -> anyhow::Result<Self> {
-        let spools = Self { dir, reports, arriving: BTreeMap::new(), newest: kept };
-        spools.remove_all_but(&spools.files(kept)).with_context(|| format!("cannot clear {}", spools.dir.display()))?;
+    pub(super) fn new(
+        dir: PathBuf,
+        quota: Arc<Quota>,
+        reports: Reports,
+        kept: Option<Kept>,
+    ) -> anyhow::Result<Self> {
+        let newest = kept.as_ref().map(|kept| kept.id);
+        let mut spools = Self { dir, quota, reports, arriving: BTreeMap::new(), whole: BTreeMap::new(), newest };
+        spools.remove_all_but(newest).with_context(|| format!("cannot clear {}", spools.dir.display()))?;
+        if let Some(Kept { id, sums, bytes, .. }) = kept {
+            let stored = Stored::new(id, path(&spools.dir, id, Kind::Rdb), spools.quota.claim());
+            stored.claim().grow(bytes).map_err(anyhow::Error::msg)?;
+            stored.seal(sums);
+            spools.whole.insert(id, Arc::new(stored));
+        }
         Ok(spools)
     }
 
@@ -91,13 +113,14 @@ impl Spools {
     pub(super) fn open(&mut self, id: SpoolId, format: Format) {
         let (sender, receiver) = channel();
         let path = path(&self.dir, id, Kind::of(format));
-        self.arriving.insert(id, Arriving { path: path.clone(), sender });
+        let stored = Arc::new(Stored::new(id, path, self.quota.claim()));
+        self.arriving.insert(id, Arriving { stored: stored.clone(), sender });
         let reports = self.reports.clone();
         let writer = thread::Builder::new().name("spool".into()).spawn(move || {
-            let outcome = receive(id, &path, format, &receiver, &reports);
+            let outcome = receive(id, &stored, format, &receiver, &reports);
             if !matches!(outcome, Some(Ok(_))) {
                 // Broken, or given up by the core: nobody will read it, and a full disk needs the room.
-                let _ = fs::remove_file(&path);
+                let _ = fs::remove_file(stored.path());
             }
             if let Some(outcome) = outcome {
                 reports.send(Event::Spooled(id, outcome));
@@ -130,27 +153,40 @@ impl Spools {
         self.arriving.remove(&id);
     }
 
-    /// Its thread has ended.
-    pub(super) fn arrived(&mut self, id: SpoolId) {
-        self.arriving.remove(&id);
+    /// Its thread has ended: it is whole, or of no use.
+    pub(super) fn arrived(&mut self, id: SpoolId, whole: bool) {
+        if let Some(arriving) = self.arriving.remove(&id).filter(|_| whole) {
+            self.whole.insert(id, arriving.stored);
+        }
+    }
+
+    /// Reads a whole one from its beginning.
+    ///
+    /// # Errors
+    /// It cannot be opened; [`std::io::ErrorKind::NotFound`] if there is none.
+    pub(super) fn read(&self, id: SpoolId) -> std::io::Result<Reader> {
+        self.whole.get(&id).ok_or(std::io::ErrorKind::NotFound)?.open()
     }
 
     /// These are verified; others go, but for those that still arrive. Ships that read them keep their open files.
     pub(super) fn keep(&mut self, ids: &[SpoolId]) {
         self.newest = self.newest.filter(|newest| ids.contains(newest));
+        self.whole.retain(|id, _| ids.contains(id));
         let mut kept = self.files(ids.iter().copied());
-        kept.extend(self.arriving.values().map(|arriving| arriving.path.clone()));
-        if let Err(error) = self.remove_all_but(&kept) {
+        kept.extend(self.arriving.values().map(|arriving| arriving.stored.path().to_owned()));
+        // Products go when the last ship that reads them has arrived.
+        if let Err(error) = self.remove(|found| is_spool(found) && !kept.contains(found)) {
             tracing::warn!(event = "spool", "cannot remove old snapshots from {}: {error}", self.dir.display());
         }
     }
 
     /// Writes down beside a snapshot what it is. Only the next start of the program needs it, so nobody waits for it.
     pub(super) fn describe(&mut self, id: SpoolId, origin: Origin) {
+        let Some(sums) = self.whole.get(&id).and_then(|stored| stored.digest()) else { return };
         self.newest = Some(id);
         let dir = self.dir.clone();
         let writer = thread::Builder::new().name("spool-meta".into()).spawn(move || {
-            if let Err(error) = meta::write(&dir, id, &origin) {
+            if let Err(error) = meta::write(&dir, id, &origin, sums) {
                 let (dir, id) = (dir.display(), id.0);
                 tracing::warn!(event = "spool", "a restart will not go on from snapshot {id} in {dir}: {error}");
             }
@@ -169,10 +205,15 @@ impl Spools {
         ids.into_iter().flat_map(files).collect()
     }
 
-    fn remove_all_but(&self, kept: &BTreeSet<PathBuf>) -> std::io::Result<()> {
+    fn remove_all_but(&self, kept: Option<SpoolId>) -> std::io::Result<()> {
+        let kept = self.files(kept);
+        self.remove(|found| (is_spool(found) || is_product(found)) && !kept.contains(found))
+    }
+
+    fn remove(&self, goes: impl Fn(&Path) -> bool) -> std::io::Result<()> {
         for entry in fs::read_dir(&self.dir)? {
             let found = entry?.path();
-            if !is_ours(&found) || kept.contains(&found) {
+            if !goes(&found) {
                 continue;
             }
             match fs::remove_file(&found) {
@@ -185,19 +226,34 @@ impl Spools {
     }
 }
 
-/// `snapshot-<n>.rdb`, `snapshot-<n>.kevysnap`, what is written down beside them, and `snapshot-for-link-<n>.rdb`; an operator's own files may lie beside them.
-fn is_ours(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let middle =
-        name.strip_prefix("snapshot-").and_then(|name| SUFFIXES.iter().find_map(|suffix| name.strip_suffix(suffix)));
-    let number = middle.map(|middle| middle.strip_prefix("for-link-").unwrap_or(middle));
-    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+/// `snapshot-<n>.rdb`, `snapshot-<n>.kevysnap` and what is written down beside them; an operator's own files may lie beside them.
+fn is_spool(path: &Path) -> bool {
+    [Kind::Rdb.suffix(), Kind::Kevy.suffix(), meta::SUFFIX, meta::DRAFT_SUFFIX]
+        .into_iter()
+        .any(|suffix| middle(path, suffix).is_some_and(|middle| is_number(&middle)))
+}
+
+/// `snapshot-<n>-for-<view>-<n>.rdb`.
+fn is_product(path: &Path) -> bool {
+    let Some(middle) = middle(path, Kind::Rdb.suffix()) else { return false };
+    let parts: Vec<&str> = middle.split('-').collect();
+    matches!(parts[..], [spool, "for", view, number] if [spool, view, number].into_iter().all(is_number))
+}
+
+/// What stands between `snapshot-` and the suffix.
+fn middle(path: &Path, suffix: &str) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    Some(name.strip_prefix("snapshot-")?.strip_suffix(suffix)?.to_owned())
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 impl Drop for Spools {
     fn drop(&mut self) {
         // A snapshot of which nobody knows where it stands serves nobody.
-        let _ = self.remove_all_but(&self.files(self.newest));
+        let _ = self.remove_all_but(self.newest);
     }
 }
 
@@ -239,30 +295,43 @@ impl Check {
 /// Writes what comes until the snapshot is complete, broken, or given up (`None`).
 fn receive(
     id: SpoolId,
-    path: &Path,
+    stored: &Stored,
     format: Format,
     receiver: &Receiver<Piece>,
     reports: &Reports,
 ) -> Option<Result<Contents, Fault>> {
-    let mut file = match create(path) {
-        Ok(file) => file,
-        Err(error) => return Some(Err(own(format!("cannot write {}: {error}", path.display())))),
+    let path = stored.path();
+    let claim = |bytes: u64| stored.claim().grow(bytes).map_err(own);
+    // Where the length is known it is refused before it begins, not in the middle.
+    let length = match format {
+        Format::Rdb(Framing::Length(length)) => Some(length),
+        Format::Rdb(Framing::Mark(_)) | Format::Kevy => None,
     };
-    let mut check = Check::new(format);
+    let file = claim(length.unwrap_or(0)).and_then(|()| create(path).map_err(|error| own(cannot_write(path, &error))));
+    let mut file = match file {
+        Ok(file) => file,
+        Err(fault) => return Some(Err(fault)),
+    };
+    let (mut check, mut sums) = (Check::new(format), Sums::default());
     while !check.is_complete() {
         let bytes = match receiver.recv().ok()? {
             Piece::Bytes(bytes) => bytes,
             Piece::End => break,
         };
-        let taken = match check.push(&bytes) {
-            Ok(taken) => taken,
-            Err(fault) => return Some(Err(fault)),
-        };
-        if let Err(error) = file.write_all(&bytes[..taken]) {
-            return Some(Err(own(format!("cannot write {}: {error}", path.display()))));
+        let written = check.push(&bytes).and_then(|taken| {
+            let taken = &bytes[..taken];
+            if length.is_none() {
+                claim(taken.len() as u64)?;
+            }
+            sums.push(taken);
+            file.write_all(taken).map_err(|error| own(cannot_write(path, &error)))
+        });
+        if let Err(fault) = written {
+            return Some(Err(fault));
         }
         reports.send(Event::SpoolWritten(id, bytes.len()));
     }
+    stored.seal(sums);
     Some(check.finish())
 }
 
@@ -289,7 +358,9 @@ mod tests {
         let (dir, poll) = (tempfile::tempdir().expect("a folder"), Poll::new().expect("an event queue"));
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).expect("a waker"));
         let (sender, events) = channel();
-        let spools = Spools::new(dir.path().into(), Reports { sender, waker }, None).expect("an empty spool");
+        let quota = Quota::new(dir.path().into(), 1000);
+        let spools =
+            Spools::new(dir.path().into(), quota, Reports { sender, waker }, None).expect("an empty spool");
         (dir, poll, events, spools)
     }
 
@@ -336,12 +407,15 @@ mod tests {
             let (which, outcome) = spooled(&events);
             assert_eq!(which, id);
             assert!(matches!(outcome, Ok(Contents::Kevy(summary)) if summary.version == 6), "{outcome:?}");
-            spools.arrived(id);
+            spools.arrived(id, true);
         }
         fs::write(dir.path().join("snapshot-9.txt"), "an operator's").expect("writing");
+        fs::write(product_path(dir.path(), old, 0, 7), "a product").expect("writing");
         spools.keep(&[done]);
-        let both = ["snapshot-1.kevysnap", "snapshot-3.kevysnap", "snapshot-9.txt"];
-        assert_eq!(names(), both.map(String::from).into());
+        let left = ["snapshot-1.kevysnap", "snapshot-2-for-0-7.rdb", "snapshot-3.kevysnap", "snapshot-9.txt"];
+        assert_eq!(names(), left.map(String::from).into(), "a product goes when nobody reads it any more");
+        assert!(spools.read(done).is_ok());
+        assert!([old, late].iter().all(|id| spools.read(*id).is_err()));
         // It ends before its end.
         spools.end(late);
         let (which, outcome) = spooled(&events);
@@ -349,5 +423,23 @@ mod tests {
         assert!(outcome.is_err_and(|fault| fault.whose == Party::Upstream));
         drop(spools);
         assert_eq!(names(), ["snapshot-9.txt"].map(String::from).into());
+    }
+
+    #[test]
+    fn a_snapshot_beyond_the_quota_is_refused_before_it_begins_if_its_length_is_known() {
+        let (dir, _poll, events, mut spools) = spools();
+        let [known, unknown] = [1, 2].map(SpoolId);
+        spools.open(known, Format::Rdb(Framing::Length(1001)));
+        let (_, outcome) = spooled(&events);
+        assert!(outcome.is_err_and(|fault| fault.whose == Party::Own && fault.what.contains("snapshot.disk")));
+        spools.arrived(known, false);
+        spools.open(unknown, Format::Rdb(Framing::Mark([b'm'; 40])));
+        // A key whose value does not fit; the magic and the type before it do.
+        spools.write(unknown, Bytes::from_static(b"REDIS0011\xfe\x00\x00\x01a\x80\x00\x00\x10\x00"));
+        spools.write(unknown, Bytes::from(vec![b'v'; 4096]));
+        let (_, outcome) = spooled(&events);
+        assert!(outcome.is_err_and(|fault| fault.what.contains("snapshot.disk")));
+        spools.arrived(unknown, false);
+        assert_eq!(fs::read_dir(dir.path()).map(Iterator::count).ok(), Some(0));
     }
 }

@@ -48,7 +48,7 @@ pub(super) fn settings(lenses: &[Lens], rng: &mut Rng) -> Settings {
         age_ms: rng.pick(&[0, 0, 20_000]),
         every_ms: rng.pick(&[300, 2_000, 30_000]),
     };
-    Settings { upstream, views, users: Vec::new(), refresh, version: "sim".into() }
+    Settings { upstream, views, users: Vec::new(), refresh, ships_max: 2, version: "sim".into() }
 }
 
 pub(super) fn primary_manners(rng: &mut Rng) -> primary::Manners {

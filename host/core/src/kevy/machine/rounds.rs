@@ -5,8 +5,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::Machine;
-use crate::contract::{Level, LinkId};
+use crate::contract::{Level, LinkId, SpoolId};
 use crate::fault::Fault;
+use crate::kevy::up::{Seed, Shard};
 
 /// A fresh snapshot because a backlog was outrun is asked for at most this often: it costs every replica a full sync.
 const FRESH_EVERY_MS: u64 = 30_000;
@@ -102,6 +103,20 @@ impl Machine {
         self.last_fresh = Some(now);
         for source in sources {
             self.ask_anew(source, why);
+        }
+    }
+
+    /// The disk does not give back what was written: this snapshot is of no use to anybody. Whoever needs it finds that again, so
+    /// what is not asked for now, because a fresh one was asked for only just, will be.
+    pub(super) fn spool_damaged(&mut self, id: SpoolId, what: &str) {
+        let is_it = |shard: &Shard| matches!(shard.seed, Some(Seed::Spool(seed, _)) if seed == id);
+        let Some(index) = self.shards.iter().position(is_it) else { return };
+        let why = format!("its spooled snapshot is damaged: {what}");
+        self.note(Level::Error, "snapshot-damaged", format!("shard {index}: {why}"));
+        let now = self.now.mono_ms;
+        if self.last_fresh.is_none_or(|last| now - last >= FRESH_EVERY_MS) {
+            self.last_fresh = Some(now);
+            self.ask_anew(index, &why);
         }
     }
 

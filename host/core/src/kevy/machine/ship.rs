@@ -12,7 +12,6 @@ use crate::kevy::replica::Phase;
 use crate::kevy::up::Seed;
 use crate::kevy::view::State;
 use crate::kevy::wire;
-use crate::limits;
 use crate::machine::human;
 
 /// The version of a snapshot that has nothing in it: the oldest that today's servers write.
@@ -50,7 +49,7 @@ impl Machine {
             let next = self.replicas.iter().filter(|(_, replica)| replica.phase == Phase::Queued);
             let next = next.min_by_key(|(link, replica)| (replica.since, **link)).map(|(link, _)| *link);
             match next {
-                Some(link) if running < limits::SHIPS_MAX => self.ship(link),
+                Some(link) if running < self.settings.ships_max.max(1) => self.ship(link),
                 _ => return,
             }
         }

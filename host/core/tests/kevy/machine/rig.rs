@@ -98,7 +98,7 @@ impl Rig {
             drawn += 1;
             [drawn; 20]
         };
-        let settings = Settings { upstream, views, version: "0.1.0".into() };
+        let settings = Settings { upstream, views, ships_max: 8, version: "0.1.0".into() };
         let now = Now { mono_ms: 1_000_000, unix_ms: EPOCH_MS + 1_000_000 };
         let mut rig = Self {
             machine: Machine::new(settings, pipelines, Box::new(entropy), now),

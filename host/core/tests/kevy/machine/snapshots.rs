@@ -1,7 +1,7 @@
 //! Snapshots on their way to replicas: `docs/kevy-seed.md`, 9 to 15 and 20.
 
 use bytes::Bytes;
-use sluicegate_core::contract::{Drive, Input, Level};
+use sluicegate_core::contract::{Drive, Input, Level, SpoolId};
 use sluicegate_core::fault::{Fault, Party};
 
 use super::replica::Replica;
@@ -177,4 +177,18 @@ fn seed_20_before_the_primarys_snapshot_is_there_a_replica_waits() {
     rig.say(0, live(10, "SET b 2"));
     replica.drain(&mut rig);
     assert_eq!(replica.keys(), "a=1 b=2");
+}
+
+#[test]
+fn a_damaged_snapshot_is_asked_for_anew_but_not_without_end() {
+    let mut rig = primary(Kind::Plain);
+    let damaged = rig.kept()[0];
+    rig.handle(Input::SpoolDamaged(SpoolId(damaged.0 + 1), "byte 5".into()));
+    assert_eq!((rig.noted("snapshot-damaged"), rig.hung_up.len()), (None, 0));
+    rig.handle(Input::SpoolDamaged(damaged, "byte 5".into()));
+    assert!(rig.noted("snapshot-damaged").unwrap().contains("byte 5"));
+    assert_eq!(rig.hung_up.len(), 1);
+    assert!(rig.connect(0).starts_with("REPLICATE FROM 0 0 ID"));
+    rig.handle(Input::SpoolDamaged(damaged, "byte 5".into()));
+    assert_eq!(rig.hung_up.len(), 1);
 }

@@ -10,6 +10,7 @@ use super::ViewPlan;
 use super::checks::{self, Checks};
 use super::kevy::SHARDS;
 use super::ports::Listen;
+use super::snapshots;
 use super::upstream::time;
 use crate::config::address;
 use crate::config::file::{self, File, Protocol, UnknownReplica, View};
@@ -46,7 +47,8 @@ pub(super) fn views(file: &File, checks: &mut Checks) -> (Vec<ViewPlan>, Vec<Lis
             listen(index, view, &mut taken, checks);
             settings.port = taken.iter().find(|listen| listen.view == index).map_or(0, |listen| listen.first.port());
             let shards = view.shards.as_ref().map(|shards| checks.within("shards", Some(shards), 1, SHARDS));
-            ViewPlan { settings, shards }
+            let snapshot_rate = snapshots::rate("snapshot_rate", view.snapshot_rate.as_ref(), checks);
+            ViewPlan { settings, shards, snapshot_rate }
         })
         .collect();
     (views, taken)

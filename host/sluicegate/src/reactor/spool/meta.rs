@@ -14,8 +14,12 @@ use sluicegate_core::position::ReplId;
 use sluicegate_core::rdb::{Crc64, CrcKind, Family, Summary};
 use sluicegate_core::snapshot::Origin;
 
+use super::stored::Sums;
 use super::{Kind, create, path};
 
+/// What follows `snapshot-<n>` in the text's name, and in that of its draft.
+pub(super) const SUFFIX: &str = ".meta";
+pub(super) const DRAFT_SUFFIX: &str = ".meta.tmp";
 /// Another number: written by another version of the program, which this one does not read.
 const VERSION: u32 = 1;
 /// What stands before the checksum of all before it.
@@ -31,6 +35,8 @@ struct Meta {
     offset: u64,
     /// Of the file, which is not always the snapshot's own length.
     file_bytes: u64,
+    /// Of the sums of the file's blocks.
+    digest: String,
     family: String,
     rdb_version: u32,
     bytes: u64,
@@ -45,13 +51,14 @@ struct Meta {
 }
 
 impl Meta {
-    fn new(origin: &Origin, file_bytes: u64) -> Self {
+    fn new(origin: &Origin, file_bytes: u64, digest: u64) -> Self {
         let summary = &origin.summary;
         Self {
             version: VERSION,
             history: origin.history.to_string(),
             offset: origin.offset,
             file_bytes,
+            digest: format!("{digest:016x}"),
             family: match summary.family {
                 Family::Redis => "redis".into(),
                 Family::Valkey => "valkey".into(),
@@ -92,21 +99,34 @@ impl Meta {
     }
 }
 
+/// A snapshot of an earlier run.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    /// Which it is.
+    pub(crate) id: SpoolId,
+    /// What it is.
+    pub(crate) origin: Origin,
+    /// Its file's length. Bytes.
+    pub(in crate::reactor) bytes: u64,
+    /// Its file's sums.
+    pub(in crate::reactor) sums: Sums,
+}
+
 /// Where the text of a snapshot lies.
 pub(super) fn meta_path(dir: &Path, id: SpoolId) -> PathBuf {
-    dir.join(format!("snapshot-{}.meta", id.0))
+    dir.join(format!("snapshot-{}{SUFFIX}", id.0))
 }
 
 /// Where it is made before it is whole.
 pub(super) fn draft_path(dir: &Path, id: SpoolId) -> PathBuf {
-    dir.join(format!("snapshot-{}.meta.tmp", id.0))
+    dir.join(format!("snapshot-{}{DRAFT_SUFFIX}", id.0))
 }
 
 /// Writes the text once the snapshot is on the disk. Waits for the disk.
-pub(super) fn write(dir: &Path, id: SpoolId, origin: &Origin) -> io::Result<()> {
+pub(super) fn write(dir: &Path, id: SpoolId, origin: &Origin, digest: u64) -> io::Result<()> {
     let snapshot = File::open(path(dir, id, Kind::Rdb))?;
     snapshot.sync_all()?;
-    let meta = Meta::new(origin, snapshot.metadata()?.len());
+    let meta = Meta::new(origin, snapshot.metadata()?.len(), digest);
     let body = toml::to_string(&meta).map_err(io::Error::other)?;
     let draft = draft_path(dir, id);
     let mut file = create(&draft)?;
@@ -117,8 +137,8 @@ pub(super) fn write(dir: &Path, id: SpoolId, origin: &Origin) -> io::Result<()> 
     File::open(dir)?.sync_all()
 }
 
-/// Reads the text of a snapshot; why it is of no use, in words.
-fn read(dir: &Path, id: SpoolId) -> Result<Origin, String> {
+/// Reads the text of a snapshot, and the snapshot; why it is of no use, in words.
+fn read(dir: &Path, id: SpoolId, bytes_max: u64) -> Result<Kept, String> {
     let meta = meta_path(dir, id);
     let shown = |error: io::Error| error.to_string();
     if fs::metadata(&meta).map_err(shown)?.len() > TEXT_BYTES_MAX {
@@ -134,24 +154,33 @@ fn read(dir: &Path, id: SpoolId) -> Result<Origin, String> {
     if meta.version != VERSION {
         return Err(format!("another version of the program wrote it ({})", meta.version));
     }
-    let length = fs::metadata(path(dir, id, Kind::Rdb)).map_err(shown)?.len();
-    if length != meta.file_bytes {
-        return Err(format!("its snapshot has {length} bytes, and had {}", meta.file_bytes));
+    let snapshot = File::open(path(dir, id, Kind::Rdb)).map_err(shown)?;
+    let bytes = snapshot.metadata().map_err(shown)?.len();
+    if bytes != meta.file_bytes {
+        return Err(format!("its snapshot has {bytes} bytes, and had {}", meta.file_bytes));
     }
-    meta.origin().ok_or_else(|| "it names no history".into())
+    if bytes > bytes_max {
+        return Err(format!("its snapshot has {bytes} bytes, above snapshot.disk"));
+    }
+    let mut sums = Sums::of(snapshot).map_err(shown)?;
+    if format!("{:016x}", sums.end()) != meta.digest {
+        return Err("its snapshot is not what was written".into());
+    }
+    let origin = meta.origin().ok_or("it names no history")?;
+    Ok(Kept { id, origin, bytes, sums })
 }
 
-/// The newest snapshot of an earlier run that can be gone on from. Those that cannot are named to the operator.
-pub(crate) fn newest(dir: &Path) -> Option<(SpoolId, Origin)> {
-    let number = |name: &str| name.strip_prefix("snapshot-")?.strip_suffix(".meta")?.parse().ok();
+/// The newest snapshot of an earlier run that can be gone on from, read to its end, and of `bytes_max` at most. Those that cannot are named to the operator.
+pub(crate) fn newest(dir: &Path, bytes_max: u64) -> Option<Kept> {
+    let number = |name: &str| name.strip_prefix("snapshot-")?.strip_suffix(SUFFIX)?.parse().ok();
     let names = fs::read_dir(dir).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let mut ids: Vec<u64> = names.filter_map(|name| number(&name)).collect();
     ids.sort_unstable();
-    ids.into_iter().rev().map(SpoolId).find_map(|id| match read(dir, id) {
-        Ok(origin) => {
-            let (history, offset) = (origin.history.short(), origin.offset);
+    ids.into_iter().rev().map(SpoolId).find_map(|id| match read(dir, id, bytes_max) {
+        Ok(kept) => {
+            let (history, offset) = (kept.origin.history.short(), kept.origin.offset);
             tracing::info!(event = "snapshot-kept", "snapshot {} is of history {history} at offset {offset}", id.0);
-            Some((id, origin))
+            Some(kept)
         }
         Err(why) => {
             let meta = meta_path(dir, id);
@@ -182,12 +211,21 @@ mod tests {
         Origin { history: ReplId::from_entropy([7; 20]), offset: 1 << 60, summary }
     }
 
+    fn newest(dir: &Path) -> Option<(SpoolId, Origin)> {
+        super::newest(dir, 1000).map(|kept| (kept.id, kept.origin))
+    }
+
+    /// Writes the text of a snapshot that is `REDIS`.
+    fn describe(dir: &Path, id: SpoolId, origin: &Origin) {
+        fs::write(path(dir, id, Kind::Rdb), b"REDIS").expect("writing");
+        write(dir, id, origin, Sums::of(&b"REDIS"[..]).expect("bytes").end()).expect("writing");
+    }
+
     /// A folder with snapshots 1 and 2 and their texts.
     fn folder() -> tempfile::TempDir {
         let dir = tempfile::tempdir().expect("a folder");
         for id in [1, 2] {
-            fs::write(path(dir.path(), SpoolId(id), Kind::Rdb), b"REDIS").expect("writing");
-            write(dir.path(), SpoolId(id), &Origin { offset: id, ..origin() }).expect("writing");
+            describe(dir.path(), SpoolId(id), &Origin { offset: id, ..origin() });
         }
         dir
     }
@@ -196,8 +234,7 @@ mod tests {
     fn what_was_written_is_read_and_the_newest_counts() {
         let dir = folder();
         let id = SpoolId(12);
-        fs::write(path(dir.path(), id, Kind::Rdb), b"REDIS").expect("writing");
-        write(dir.path(), id, &origin()).expect("writing");
+        describe(dir.path(), id, &origin());
         assert_eq!(newest(dir.path()), Some((id, origin())));
         assert!(!draft_path(dir.path(), id).exists());
     }
@@ -227,7 +264,7 @@ mod tests {
     fn a_text_without_its_snapshot_is_of_no_use() {
         let dir = folder();
         let snapshot = path(dir.path(), SpoolId(2), Kind::Rdb);
-        for bytes in [&b"REDI"[..], b"REDIS0"] {
+        for bytes in [&b"REDI"[..], b"REDIS0", b"REDIT"] {
             fs::write(&snapshot, bytes).expect("writing");
             assert_eq!(newest(dir.path()).map(|(id, _)| id), Some(SpoolId(1)));
         }

@@ -70,5 +70,5 @@ pub(super) fn settings(
         view.stalled_ms = rng.pick(&[5_000, 60_000]);
         View { view, shards: *shards }
     };
-    Settings { upstream, views: views.iter().enumerate().map(view).collect(), version: "sim".into() }
+    Settings { upstream, views: views.iter().enumerate().map(view).collect(), ships_max: 8, version: "sim".into() }
 }
