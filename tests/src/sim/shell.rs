@@ -181,6 +181,7 @@ impl Shell {
             let taken = rewriter.push(&spooled[at..at + n], pipeline, &mut out);
             at += taken.map_err(|error| match error {
                 RewriteError::Plugin(fault) => Fault::from(fault),
+                RewriteError::Unfit(fault) => fault,
                 RewriteError::Snapshot(error) => Fault::new(Party::Own, error.to_string()),
             })?;
         }

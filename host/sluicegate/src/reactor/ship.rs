@@ -197,6 +197,7 @@ fn each_piece(mut file: impl Read, mut give: impl FnMut(&[u8]) -> Result<(), Sto
 fn broken<E: std::fmt::Display>(error: RewriteError<E>) -> Stop {
     match error {
         RewriteError::Plugin(fault) => Stop::Fault(fault.into()),
+        RewriteError::Unfit(fault) => Stop::Fault(fault),
         // It was verified when it came: what is broken now broke on our disk.
         RewriteError::Snapshot(error) => own(format!("the spooled snapshot is damaged: {error}")),
     }
