@@ -76,6 +76,10 @@ const MISTAKES: &[Mistake] = &[
         "above the view's backlog, which is 2mb",
     ),
     mistake("[[plugin]]", "[[user]]\nname = \"a\"\npassword_sha256 = \"zz\"\n[[plugin]]", "11:19", "bad sha256"),
+    mistake("[\":7000\"]", "[\":7000\"]\nfloor = \"7.0\"", "7:9", "bad floor `7.0`: write \"redis 7.0\""),
+    mistake("[\":7000\"]", "[\":7000\"]\nfloor = \"redis seven\"", "7:9", "bad version `seven`"),
+    mistake("[\":7000\"]", "[\":7000\"]\nfloor = \"redis 6.0\"", "7:9", "it can be Redis 6.2 and later"),
+    mistake("[\":7000\"]", "[\":7000\"]\nfloor = \"Valkey 7.0\"", "7:9", "it can be Valkey 7.2 and later"),
     mistake("[[view]]", "[log]\nlevel = \"eu=wha=t\"\n[[view]]", "5:9", "write error, warn, info, debug or trace"),
 ];
 
@@ -112,6 +116,7 @@ const KEVY_MISTAKES: &[Mistake] = &[
     mistake("[\":7000\"]", "[\":7001\"]", "12:11", "127.0.0.1:7002-7005 clashes with 127.0.0.1:7001-7002"),
     mistake("[\":7002\"]", "[\":65533\"]", "12:11", "there are no 4 ports from 127.0.0.1:65533 on"),
     mistake("shards = 4", "unknown_replica = \"refuse\"", "13:19", "do not tell each other their versions"),
+    mistake("shards = 4", "floor = \"redis 7.0\"", "13:9", "use `dialect` in [upstream]"),
     mistake("shards = 4", "[view.limits]\ntransaction = \"64mb\"", "14:15", "no transactions"),
     mistake("[[view]]", "[[user]]\nname = \"a\"\npassword_sha256 = \"zz\"\n[[view]]", "7:8", "cannot log in"),
     mistake("protocol = \"kevy\"", "protocol = \"redis\"", "4:10", "`shards` is for `protocol = \"kevy\"`"),

@@ -154,7 +154,7 @@ impl Shell {
 
     fn ship(&mut self, order: ShipOrder) {
         self.shipped += 1;
-        let Cargo::Rdb { spool, head, framing } = order.cargo else { unreachable!("the machine speaks Redis") };
+        let Cargo::Rdb { spool, head, framing, .. } = order.cargo else { unreachable!("the machine speaks Redis") };
         let made = match self.kept.get(&spool).cloned() {
             Some(spooled) => self.make(order.view, head, &spooled),
             None => Err(Fault::new(Party::Own, "the spool file is gone")),

@@ -92,7 +92,7 @@ pub fn payload(payload: &[u8], target: Target) -> Result<Option<Vec<u8>>, Fault>
     let (body, footer) = payload.split_last_chunk::<FOOTER>().ok_or_else(cut)?;
     let [low, high, ..] = *footer;
     let version = u32::from(u16::from_le_bytes([low, high]));
-    let family = family_of(version);
+    let family = Family::of_payload(version);
     if target.covers(family, version) {
         return Ok(None);
     }
@@ -117,13 +117,8 @@ pub fn payload(payload: &[u8], target: Target) -> Result<Option<Vec<u8>>, Fault>
     Ok(Some(out))
 }
 
-/// The value type of modules, and the opcode of what they keep of a key.
+/// The value type of modules.
 const MODULE: u8 = 7;
-
-/// A payload has no magic: only the version tells whose it is.
-fn family_of(version: u32) -> Family {
-    if version >= 80 { Family::Valkey } else { Family::Redis }
-}
 
 /// Writes a snapshot down that is sound and of the view alone: what a [`Rewriter`](super::Rewriter) made.
 #[derive(Debug)]

@@ -24,6 +24,11 @@ const VALKEY_REDIS_FORMAT: u32 = 11;
 const FORK: (u32, u32) = (7, 2);
 
 impl Family {
+    /// Whose version this is: a payload has no magic. Redis numbers below 80, Valkey from there.
+    pub(super) fn of_payload(version: u32) -> Self {
+        if version >= 80 { Self::Valkey } else { Self::Redis }
+    }
+
     /// Whether the walker reads snapshots of this family and version.
     pub(super) fn readable(self, version: u32) -> bool {
         match self {
@@ -123,6 +128,11 @@ impl Target {
             (Family::Valkey, Family::Redis) => version <= VALKEY_REDIS_FORMAT,
             (Family::Redis, Family::Valkey) => false,
         }
+    }
+
+    /// The same for a payload of DUMP or FUNCTION DUMP, of which only the version tells the family.
+    pub(crate) fn covers_payload(self, version: u32) -> bool {
+        self.covers(Family::of_payload(version), version)
     }
 }
 

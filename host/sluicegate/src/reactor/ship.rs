@@ -15,6 +15,7 @@ use bytes::Bytes;
 use sluicegate_core::contract::{Cargo, Drive, Input, LinkId, Now, ShipOrder};
 use sluicegate_core::fault::{Fault, Party};
 use sluicegate_core::pipeline::{KeepAll, Pipeline};
+use sluicegate_core::rdb::Rewriter;
 use sluicegate_core::rewrite::RewriteError;
 
 use super::spool::Kind;
@@ -172,10 +173,11 @@ fn sail(order: &ShipOrder, files: Vec<File>, dir: &Path, plugins: &Plugins, hold
     let pipeline = pipeline.map_err(|error| Stop::Fault(Fault::new(Party::Plugin, error.to_string())))?;
     let mut pipeline: Box<dyn Pipeline> = pipeline.unwrap_or_else(|| Box::new(KeepAll));
     match &order.cargo {
-        Cargo::Rdb { head, framing, .. } => {
+        Cargo::Rdb { head, target, framing, .. } => {
             let (Some(head), Some(file)) = (head, files.into_iter().next()) else { return Ok(()) };
             let way = rdb::Way { dir, link: order.link, framing: *framing };
-            rdb::make(head, file, &mut *pipeline, &way, hold)
+            let rewriter = target.map_or_else(|| Rewriter::new(*head), |target| Rewriter::to(*head, target));
+            rdb::make(rewriter, file, &mut *pipeline, &way, hold)
         }
         Cargo::Kevy { version, share, .. } => kevy::make(*version, *share, &files, &mut *pipeline, hold),
     }

@@ -105,6 +105,7 @@ pub(super) fn refuse_of_redis(file: &File, checks: &mut Checks) {
     refuse(upstream.announce_version.as_ref(), "announce_version", version, checks);
     for view in &file.views {
         refuse(view.unknown_replica.as_ref(), "unknown_replica", version, checks);
+        refuse(view.floor.as_ref(), "floor", "has no meaning for kevy: use `dialect` in [upstream]", checks);
         let transaction = "has no meaning for kevy: there are no transactions in its stream";
         refuse(view.limits.transaction.as_ref(), "limits.transaction", transaction, checks);
         let repair = "has no meaning for kevy: it does not tell a value together with its place in the stream";

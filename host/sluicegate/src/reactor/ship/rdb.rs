@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use sluicegate_core::contract::{LinkId, ShipFraming};
 use sluicegate_core::pipeline::Pipeline;
-use sluicegate_core::rdb::{Head, Rewriter};
+use sluicegate_core::rdb::Rewriter;
 
 use super::{Hold, Load, PIECE_BYTES, Stop, broken, each_piece, own};
 use crate::reactor::spool;
@@ -21,18 +21,18 @@ pub(super) struct Way<'a> {
 
 /// Makes a view's snapshot of the spooled one.
 pub(super) fn make(
-    head: &Head,
+    rewriter: Rewriter,
     file: File,
     pipeline: &mut dyn Pipeline,
     way: &Way<'_>,
     hold: &Hold,
 ) -> Result<(), Stop> {
     match way.framing {
-        ShipFraming::Stream => rewrite(head, file, pipeline, hold, |made| hold.load(Load::Bytes(made.into()))),
+        ShipFraming::Stream => rewrite(rewriter, file, pipeline, hold, |made| hold.load(Load::Bytes(made.into()))),
         ShipFraming::Length => {
             let made = Prepared::new(way.dir, way.link)?;
             let mut out = &made.file;
-            rewrite(head, file, pipeline, hold, |bytes| {
+            rewrite(rewriter, file, pipeline, hold, |bytes| {
                 out.write_all(&bytes).map_err(|error| own(format!("cannot write a view's snapshot: {error}")))
             })?;
             let length = out.stream_position().and_then(|length| out.seek(SeekFrom::Start(0)).map(|_| length));
@@ -66,13 +66,12 @@ impl Drop for Prepared {
 }
 
 fn rewrite(
-    head: &Head,
+    mut rewriter: Rewriter,
     file: File,
     pipeline: &mut dyn Pipeline,
     hold: &Hold,
     mut give: impl FnMut(Vec<u8>) -> Result<(), Stop>,
 ) -> Result<(), Stop> {
-    let mut rewriter = Rewriter::new(*head);
     each_piece(file, |piece| {
         hold.check_wanted()?;
         let mut made = Vec::with_capacity(PIECE_BYTES);
