@@ -90,6 +90,7 @@ impl Contender for Core {
             transaction_bytes_max: limits::TRANSACTION_BYTES_MAX,
             args_max: limits::FRAME_ARGS_MAX,
             restore_version_max: 12,
+            floor: None,
             cross_key: CrossKey::Repair,
             tainted_keys_max: limits::REPAIR_KEYS_MAX,
         };

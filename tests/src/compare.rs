@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::client::{Client, Reply};
-use crate::server::Server;
+use crate::server::{Kind, Server};
 
 /// What a view makes of a primary: which keys, and under which name.
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +41,7 @@ impl View {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Held {
     pub(crate) kind: String,
-    /// Unix milliseconds; −1 for none.
+    /// Unix milliseconds; −1 for none. Where only the time that is left can be asked for: 1 for any.
     pub(crate) expires_at: i64,
     pub(crate) value: Reply,
 }
@@ -59,22 +59,36 @@ impl Holdings {
     /// # Errors
     /// The connection broke, or there is a key of a type that is not known here.
     pub fn read(server: &Server) -> Result<Self> {
+        Self::read_as(server, server.kind())
+    }
+
+    /// Reads all of a server that a server of another kind can tell of itself, too: what it does not have, or does not show,
+    /// is left out.
+    ///
+    /// # Errors
+    /// As [`Holdings::read`].
+    pub fn read_as(server: &Server, other: Kind) -> Result<Self> {
+        let both = |has: fn(Kind) -> bool| has(server.kind()) && has(other);
+        let modern = both(Kind::has_functions);
         let mut client = server.client()?;
         let mut holdings = Self::default();
         for db in databases(&mut client)? {
             client.run(&format!("SELECT {db}"))?;
             let names = scan(&mut client)?;
             let kinds = each(&mut client, &names, &["TYPE"])?;
-            let expiries = each(&mut client, &names, &["PEXPIRETIME"])?;
-            let values = read_values(&mut client, &names, &kinds, server.kind().has_field_expiry())?;
+            // Before 7.0 only the time that is left can be asked for.
+            let expiries = each(&mut client, &names, &[if modern { "PEXPIRETIME" } else { "PTTL" }])?;
+            let seen = Seen { counters: modern, field_expiry: both(Kind::has_field_expiry) };
+            let values = read_values(&mut client, &names, &kinds, seen)?;
             for (((name, kind), expiry), value) in names.into_iter().zip(kinds).zip(expiries).zip(values) {
                 // Gone since the scan.
                 let Some(value) = value else { continue };
                 let expires_at = expiry.int().context("PEXPIRETIME answers a number")?;
+                let expires_at = if modern { expires_at } else { expires_at.signum() };
                 holdings.keys.insert((db, name), Held { kind: kind.text(), expires_at, value });
             }
         }
-        if server.kind().has_functions() {
+        if modern {
             holdings.functions = functions(&mut client)?;
         }
         Ok(holdings)
@@ -143,7 +157,8 @@ pub fn assert_same(primary: &Server, replica: &Server, view: View, patience: Dur
     let start = Instant::now();
     pass_marker(primary, replica, view, patience)?;
     loop {
-        let read = Holdings::read(primary).and_then(|wanted| Ok((wanted.through(view), Holdings::read(replica)?)));
+        let read = Holdings::read_as(primary, replica.kind())
+            .and_then(|wanted| Ok((wanted.through(view), Holdings::read_as(replica, primary.kind())?)));
         let differences = match &read {
             Ok((wanted, found)) => wanted.differences(found, 10),
             // A key that expires between two questions about it is answered with an error.
@@ -237,12 +252,15 @@ fn words(text: &[&str]) -> Vec<Vec<u8>> {
     text.iter().map(|word| word.as_bytes().to_vec()).collect()
 }
 
-fn read_values(
-    client: &mut Client,
-    names: &[Vec<u8>],
-    kinds: &[Reply],
+/// What both of two servers can tell.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    /// A stream's largest deleted id and count of entries.
+    counters: bool,
     field_expiry: bool,
-) -> Result<Vec<Option<Reply>>> {
+}
+
+fn read_values(client: &mut Client, names: &[Vec<u8>], kinds: &[Reply], seen: Seen) -> Result<Vec<Option<Reply>>> {
     let mut commands = Vec::new();
     for (name, kind) in names.iter().zip(kinds) {
         let (verb, tail): (&str, &[&str]) = match kind.text().as_str() {
@@ -265,8 +283,8 @@ fn read_values(
             "none" => None,
             "set" => Some(sorted(reply.items())),
             "zset" => Some(Reply::Array(reply.items().chunks(2).map(scored).collect::<Result<_>>()?)),
-            "hash" => Some(hash(client, name, reply.items(), field_expiry)?),
-            "stream" => Some(Reply::Array(vec![reply, stream_state(client, name)?])),
+            "hash" => Some(hash(client, name, reply.items(), seen.field_expiry)?),
+            "stream" => Some(Reply::Array(vec![reply, stream_state(client, name, seen.counters)?])),
             "vectorset" => Some(vectors(client, name, reply.items())?),
             _ => Some(reply),
         });
@@ -311,10 +329,10 @@ fn hash(client: &mut Client, name: &[u8], flat: Vec<Reply>, field_expiry: bool) 
 }
 
 /// What a stream is besides its entries: its counters, groups, consumers and pending entries.
-pub(crate) fn stream_state(client: &mut Client, name: &[u8]) -> Result<Reply> {
-    let about = ["length", "last-generated-id", "max-deleted-entry-id", "entries-added", "groups"];
+pub(crate) fn stream_state(client: &mut Client, name: &[u8], counters: bool) -> Result<Reply> {
+    let about = ["length", "last-generated-id", "groups", "max-deleted-entry-id", "entries-added"];
     let info = client.call(&[b"XINFO", b"STREAM".as_slice(), name])?;
-    let mut state = vec![pick(info, &about)];
+    let mut state = vec![pick(info, if counters { &about } else { &about[..3] })];
     for group in client.call(&[b"XINFO", b"GROUPS".as_slice(), name])?.items() {
         let group = pick(group, &["name", "consumers", "pending", "last-delivered-id"]);
         let group_name = group.clone().items().into_iter().nth(1).context("a group has a name")?.bytes();

@@ -11,6 +11,7 @@ pub mod learned;
 mod name;
 mod parse;
 mod row;
+pub mod since;
 mod table;
 
 pub use expiry::{RelativeExpiry, absolute, relative_expiry};

@@ -9,7 +9,7 @@ use crate::backlog;
 use crate::fault::Fault;
 use crate::kevy::route::Share;
 use crate::outbox::Outbox;
-use crate::rdb::{Head, ServerVersion};
+use crate::rdb::{Head, ServerVersion, Target};
 use crate::snapshot::{Contents, Format, Origin};
 
 /// A protocol's machine, as the shell drives it. The shell's turn is always the same: hand in events, [`pump`](Drive::pump),
@@ -201,6 +201,8 @@ pub enum Cargo {
         spool: SpoolId,
         /// The history that it will say it belongs to; `None`: the spooled bytes go out as they are.
         head: Option<Head>,
+        /// The format that it is rewritten in; `None`: as it is spooled.
+        target: Option<Target>,
         /// How it goes out.
         framing: ShipFraming,
     },

@@ -69,6 +69,9 @@ pub const PING_EVERY_MS: u64 = 10_000;
 pub const REPLICAS_MAX: usize = 64;
 /// Snapshot bytes received but not yet on disk: above it the upstream is not read.
 pub const SPOOL_UNWRITTEN_BYTES_MAX: usize = 4 * MIB;
+/// What is held of a value that is rewritten for an older or another server: its inner encoding, or one field. Servers' own
+/// encodings of this kind have a few KiB.
+pub const REWRITE_VALUE_BYTES_MAX: usize = 64 * MIB;
 /// Default of `snapshot.ships`: snapshots shipped at once, over all views; further replicas wait with keepalives.
 pub const SHIPS_MAX: usize = 8;
 /// Default of `snapshot.refresh_log`: a newer snapshot is taken when a view's stream behind its last one is longer. Bytes.

@@ -12,6 +12,7 @@
 
 mod emit;
 mod explain;
+mod floor;
 mod keyed;
 mod keyless;
 mod markdown;
@@ -20,6 +21,7 @@ mod repair;
 mod taint;
 mod tape;
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -29,10 +31,12 @@ use crate::command::{Class, CommandId, KeyAt, KeySpec, Service, Table};
 use crate::fault::{Fault, Party};
 use crate::frame::{Frame, Frames};
 use crate::pipeline::{Answers, Fate, KeyBatch, Pipeline, Traits};
+use crate::rdb::ServerVersion;
 use crate::resp::{self, Span};
 use crate::rope::Rope;
 use crate::settings::CrossKey;
 use emit::Emitter;
+use floor::Floor;
 use taint::Taints;
 
 pub use explain::{EXPIRY, Explained, NamedKey, Outcome, Subject, VALUE, Words, explain};
@@ -51,6 +55,8 @@ pub struct Bounds {
     pub cross_key: CrossKey,
     /// Keys whose values may be unknown at once.
     pub tainted_keys_max: usize,
+    /// The lowest server that the view serves: what it does not know is said in another way, or halts the view.
+    pub floor: Option<ServerVersion>,
 }
 
 /// How much passed, for INFO.
@@ -80,6 +86,7 @@ pub struct Projection {
     db: u32,
     emitter: Emitter,
     taints: Taints,
+    floor: Option<Box<Floor>>,
     /// The databases that changed places in the transaction under way.
     swapped: Vec<(u32, u32)>,
     counts: Counts,
@@ -101,6 +108,7 @@ impl Projection {
     ) -> Self {
         let none = Traits { db_independent: true, decides_frames: false, renames: false, inexact: false };
         Self {
+            floor: bounds.floor.map(|version| Box::new(Floor::new(table.clone(), version))),
             restores: [table.find(b"restore"), table.find(b"restore-asking")],
             table,
             traits: pipeline.map_or(none, Pipeline::traits),
@@ -141,6 +149,21 @@ impl Projection {
 
     /// Projects `frames` and appends what the view has of them to `out`. What was appended before an error is sound.
     pub fn project(
+        &mut self,
+        frames: &Frames<'_>,
+        pipeline: Option<&mut (dyn Pipeline + '_)>,
+        unix_ms: u64,
+        out: &mut Rope,
+    ) -> Result<(), Fault> {
+        let Some(mut floor) = self.floor.take() else { return self.project_all(frames, pipeline, unix_ms, out) };
+        let projected = self.project_all(frames, pipeline, unix_ms, &mut floor.made);
+        // What it made stands before what it could not make.
+        let passed = floor.pass(out).and(projected);
+        self.floor = Some(floor);
+        passed
+    }
+
+    fn project_all(
         &mut self,
         frames: &Frames<'_>,
         pipeline: Option<&mut (dyn Pipeline + '_)>,

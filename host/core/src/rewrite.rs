@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use core::fmt;
 
+use crate::fault::Fault;
 use crate::pipeline::PluginFault;
 
 /// Bytes of entries that are held while their batch fills. Only a key's name can take more for a moment
@@ -17,12 +18,15 @@ pub enum RewriteError<E> {
     Snapshot(E),
     /// A plugin failed; its view has to halt.
     Plugin(PluginFault),
+    /// It cannot be written in the format that it is wanted in.
+    Unfit(Fault),
 }
 
 impl<E: fmt::Display> fmt::Display for RewriteError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Snapshot(error) => error.fmt(f),
+            Self::Unfit(fault) => fault.fmt(f),
             Self::Plugin(fault) => {
                 write!(f, "plugin {} failed on a snapshot, so the view halts: {}", fault.plugin, fault.what)
             }

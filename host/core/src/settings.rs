@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::limits;
+use crate::rdb::ServerVersion;
 
 /// The primary to follow.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +73,9 @@ pub struct ViewSettings {
     pub exact: bool,
     /// What a replica that does not tell its version, and cannot be asked, is taken for.
     pub unknown_replica: UnknownReplica,
+    /// The lowest server that the view serves. Such a view has a history of its own, in which nothing is said that this server
+    /// does not know; snapshots are rewritten for it where nothing is lost. `None`: replicas must load what the primary sends.
+    pub floor: Option<ServerVersion>,
     /// What becomes of a kept key whose value depends on a dropped one.
     pub cross_key: CrossKey,
     /// How much may be held back for values that come from the primary.
@@ -140,6 +144,7 @@ impl ViewSettings {
             replicas_max: limits::REPLICAS_MAX,
             exact: true,
             unknown_replica: UnknownReplica::Accept,
+            floor: None,
             cross_key: CrossKey::Repair,
             repair: RepairLimits::default(),
         }

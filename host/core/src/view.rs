@@ -241,11 +241,14 @@ impl View {
 
     /// A new segment begins behind a verified snapshot. `fresh` becomes the id of a view with a history of its own.
     pub fn begin_segment(&mut self, segment: &Segment, fresh: ReplId) {
-        let own_history = self.pipeline.is_some() || segment.relative_expiries;
+        let floor = self.settings.floor;
+        let own_history = self.pipeline.is_some() || segment.relative_expiries || floor.is_some();
         let bounds = Bounds {
             transaction_bytes_max: self.settings.transaction_bytes_max,
             args_max: limits::FRAME_ARGS_MAX,
-            restore_version_max: segment.rdb_version,
+            // With a floor it is the floor that decides, and what is above it is rewritten.
+            restore_version_max: if floor.is_some() { u32::MAX } else { segment.rdb_version },
+            floor,
             cross_key: self.settings.cross_key,
             tainted_keys_max: self.settings.repair.keys_max,
         };

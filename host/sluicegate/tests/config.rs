@@ -89,6 +89,10 @@ const MISTAKES: &[Mistake] = &[
     ),
     mistake("[[view]]", "[snapshot]\nrefresh_age = \"1s\"\n[[view]]", "5:15", "`refresh_age` is 1s; it can be 10s to"),
     mistake("[[view]]", "[snapshot]\nrefresh_every = \"0s\"\n[[view]]", "5:17", "it can be 1s to"),
+    mistake("[\":7000\"]", "[\":7000\"]\nfloor = \"7.0\"", "7:9", "bad floor `7.0`: write \"redis 7.0\""),
+    mistake("[\":7000\"]", "[\":7000\"]\nfloor = \"redis seven\"", "7:9", "bad version `seven`"),
+    mistake("[\":7000\"]", "[\":7000\"]\nfloor = \"redis 6.0\"", "7:9", "it can be Redis 6.2 and later"),
+    mistake("[\":7000\"]", "[\":7000\"]\nfloor = \"Valkey 7.0\"", "7:9", "it can be Valkey 7.2 and later"),
     mistake("[[view]]", "[log]\nlevel = \"eu=wha=t\"\n[[view]]", "5:9", "write error, warn, info, debug or trace"),
 ];
 
@@ -132,6 +136,7 @@ const KEVY_MISTAKES: &[Mistake] = &[
     ),
     mistake("shards = 4", "unknown_replica = \"refuse\"", "13:19", "do not tell each other their versions"),
     mistake("shards = 4", "[view.backlog]\ndisk = \"1gb\"", "14:8", "is kept in memory"),
+    mistake("shards = 4", "floor = \"redis 7.0\"", "13:9", "use `dialect` in [upstream]"),
     mistake("shards = 4", "[view.limits]\ntransaction = \"64mb\"", "14:15", "no transactions"),
     mistake("[[view]]", "[[user]]\nname = \"a\"\npassword_sha256 = \"zz\"\n[[view]]", "7:8", "cannot log in"),
     mistake("protocol = \"kevy\"", "protocol = \"redis\"", "4:10", "`shards` is for `protocol = \"kevy\"`"),

@@ -108,7 +108,7 @@ fn value(client: &mut Client, version: Version, name: &[u8], kind: &str) -> Resu
         }
         "stream" => {
             let entries = ask("XRANGE", &["-", "+"])?;
-            Reply::Array(vec![entries, stream_state(client, name)?])
+            Reply::Array(vec![entries, stream_state(client, name, true)?])
         }
         other => bail!("no comparison for the type {other}"),
     }))

@@ -175,7 +175,7 @@ impl Shell {
 
     fn ship(&mut self, order: ShipOrder) {
         self.shipped += 1;
-        let Cargo::Rdb { spool, head, framing } = order.cargo else { unreachable!("the machine speaks Redis") };
+        let Cargo::Rdb { spool, head, framing, .. } = order.cargo else { unreachable!("the machine speaks Redis") };
         let made = match self.kept.get(&spool).cloned() {
             Some(spooled) => self.make(order.view, head, &spooled),
             None => Err(Fault::new(Party::Own, "the spool file is gone")),
@@ -202,6 +202,7 @@ impl Shell {
             let taken = rewriter.push(&spooled[at..at + n], pipeline, &mut out);
             at += taken.map_err(|error| match error {
                 RewriteError::Plugin(fault) => Fault::from(fault),
+                RewriteError::Unfit(fault) => fault,
                 RewriteError::Snapshot(error) => Fault::new(Party::Own, error.to_string()),
             })?;
         }

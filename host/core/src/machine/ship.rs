@@ -12,9 +12,9 @@ use super::log::out_of_reach;
 use crate::contract::{Cargo, Level, LinkId, Output, ShipFraming, ShipOrder};
 use crate::fault::{Fault, Party};
 use crate::limits;
-use crate::rdb::{Head, ServerVersion, can_load};
-use crate::replica::Phase;
-use crate::settings::UnknownReplica;
+use crate::rdb::{Head, ServerVersion, Summary, Target, can_load, fit};
+use crate::replica::{Phase, Replica};
+use crate::settings::{UnknownReplica, ViewSettings};
 
 /// A fresh snapshot because the backlog was outrun is asked for at most this often: it costs every replica a full sync.
 const FRESH_EVERY_MS: u64 = 30_000;
@@ -66,12 +66,7 @@ impl Machine {
         if !view.reaches_snapshot() {
             return self.outrun(link, &out_of_reach(view));
         }
-        let loadable = match &replica.version {
-            Some(version) => can_load(version, spooled.summary().family, spooled.summary().version),
-            None if view.settings().unknown_replica == UnknownReplica::Accept => Ok(()),
-            None => Err("its version is unknown, and unknown_replica = \"refuse\"".into()),
-        };
-        if let Err(why) = loadable {
+        if let Err(why) = fitted(replica, view.settings(), spooled.summary()) {
             return self.refuse(link, &why);
         }
         if let Some(replica) = self.replicas.get_mut(&link) {
@@ -106,11 +101,18 @@ impl Machine {
 
     fn ship(&mut self, link: LinkId) {
         let mark = self.fresh_id();
-        let view = self.replicas.get(&link).and_then(|replica| self.views.get(replica.view));
-        let Some((view, base)) = view.and_then(|view| Some((view, *view.base()?))) else {
+        let Some(replica) = self.replicas.get(&link) else { return };
+        let view = self.views.get(replica.view);
+        let based = view.and_then(|view| Some((view, *view.base()?, self.spool_of(view)?.summary())));
+        let Some((view, base, summary)) = based else {
             return self.later(link, "its snapshot was lost");
         };
-        let bytes = self.spool_of(view).map_or(0, |spooled| spooled.summary().bytes);
+        let bytes = summary.bytes;
+        // A newer snapshot may have come while it waited.
+        let target = match fitted(replica, view.settings(), summary) {
+            Ok(target) => target,
+            Err(why) => return self.refuse(link, &why),
+        };
         let Some(replica) = self.replicas.get_mut(&link) else { return };
         if !view.reaches_snapshot() {
             // While it waited for its turn the log has filled up.
@@ -141,7 +143,7 @@ impl Machine {
             framing = ShipFraming::Length;
         }
         self.stats.sync_full += 1;
-        let cargo = Cargo::Rdb { spool: base.spool, head, framing };
+        let cargo = Cargo::Rdb { spool: base.spool, head, target, framing };
         self.outputs.push_back(Output::Ship(ShipOrder { link, view: replica.view, cargo }));
     }
 
@@ -253,5 +255,26 @@ impl Machine {
 
     pub(super) fn view_name(&self, index: usize) -> String {
         self.views.get(index).map_or_else(String::new, |view| view.settings().name.clone())
+    }
+}
+
+/// The format that a snapshot has to be rewritten in for a replica of this view: `None` if it is loaded as it is. An error: the
+/// replica cannot be served.
+fn fitted(replica: &Replica, view: &ViewSettings, snapshot: &Summary) -> Result<Option<Target>, String> {
+    let version = match (replica.version, view.floor) {
+        (Some(version), _) => version,
+        (None, _) if view.unknown_replica == UnknownReplica::Refuse => {
+            return Err("its version is unknown, and unknown_replica = \"refuse\"".into());
+        }
+        // The operator says what is attached.
+        (None, Some(floor)) => floor,
+        (None, None) => return Ok(None),
+    };
+    match view.floor {
+        None => can_load(&version, snapshot.family, snapshot.version).map(|()| None),
+        Some(floor) if !version.covers(&floor) => {
+            Err(format!("it is {version}, which does not know all that {floor} knows, the lowest server of this view"))
+        }
+        Some(_) => fit(&version, snapshot),
     }
 }

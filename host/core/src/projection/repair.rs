@@ -66,6 +66,14 @@ impl Projection {
     /// # Errors
     /// A value is of a version that the view's replicas were not promised to be given.
     pub fn restore(&mut self, values: Vec<(Wanted, Option<Value>)>, out: &mut Rope) -> Result<(), Fault> {
+        let Some(mut floor) = self.floor.take() else { return self.restore_all(values, out) };
+        let restored = self.restore_all(values, &mut floor.made);
+        let passed = floor.pass(out).and(restored);
+        self.floor = Some(floor);
+        passed
+    }
+
+    fn restore_all(&mut self, values: Vec<(Wanted, Option<Value>)>, out: &mut Rope) -> Result<(), Fault> {
         for (wanted, value) in values {
             // It may have been asked again in the meantime: its database has changed places with another.
             let Some(taint) = self.taints.take(&wanted) else { continue };

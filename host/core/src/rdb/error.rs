@@ -1,6 +1,6 @@
 //! What can be wrong with a snapshot. It is always the upstream's doing, and always ends the snapshot.
 
-use super::Family;
+use super::{Family, kinds};
 use core::fmt;
 
 /// A snapshot that cannot be used: what is wrong, and where. The snapshot is refused; nothing of it may reach a replica.
@@ -44,6 +44,8 @@ pub enum Defect {
     StringEncoding(u8),
     /// A byte that should be 0 or 1 and is not.
     Flag(u8),
+    /// An element of an array that is none of the known things.
+    Element(u64),
     /// Something that has to be held in memory claims to be larger than its bound.
     TooLong {
         /// What it is: "a key name", "an aux field", "a function library".
@@ -87,10 +89,11 @@ impl fmt::Display for Defect {
         match *self {
             Self::Magic => write!(f, "it does not begin as an RDB file"),
             Self::Version { family, version } => {
-                write!(f, "it has format {family} {version}, and only REDIS 6 to 12 and VALKEY 80 can be read")
+                write!(f, "it has format {family} {version}, and only REDIS 6 to 14 and VALKEY 80 can be read")
             }
             Self::Type { family, kind } => {
-                write!(f, "value type {kind} of {family} is unknown, and what is unknown cannot be skipped")
+                let name = kinds::refused(family, kind);
+                write!(f, "value type {kind}{name} of {family} is unknown, and what is unknown cannot be skipped")
             }
             Self::Opcode { family, code } => {
                 write!(f, "opcode {code}{} of {family} cannot be read", opcode_name(family, code))
@@ -98,6 +101,7 @@ impl fmt::Display for Defect {
             Self::Length(byte) => write!(f, "byte 0x{byte:02x} stands where a length should begin"),
             Self::StringEncoding(byte) => write!(f, "byte 0x{byte:02x} is no known encoding of a string"),
             Self::Flag(byte) => write!(f, "byte 0x{byte:02x} stands where 0 or 1 should"),
+            Self::Element(tag) => write!(f, "an element of an array is of the unknown sort {tag}"),
             Self::TooLong { what, bytes, bound } => write!(f, "{what} of {bytes} bytes is above the bound of {bound}"),
             Self::Lzf => write!(f, "LZF-packed bytes do not unpack to the length they claim"),
             Self::Database(number) => write!(f, "database number {number} is out of range"),
@@ -117,7 +121,6 @@ fn opcode_name(family: Family, code: u8) -> &'static str {
     match (family, code) {
         (Family::Redis, 242) => " (HASH_TEMPLATES)",
         (Family::Valkey, 242) => " (UPDATE)",
-        (Family::Redis, 243) => " (KEY_META)",
         (_, 246) => " (FUNCTION of 7.0 release candidates)",
         _ => "",
     }

@@ -25,6 +25,11 @@ pub(crate) enum Op {
     Unsigned,
     /// Module-encoded data up to its end mark.
     Module,
+    /// An array's head: a count, a flag and, if that is set, the index of the next insertion; the next so many steps are taken
+    /// as often as the count says.
+    Array(u8),
+    /// An array's element: what it is, then eight bytes or a string.
+    Element,
     /// kevy: a string behind its length in four bytes.
     Blob,
     /// kevy: as [`Op::Times`], with the number in four bytes.
@@ -33,7 +38,7 @@ pub(crate) enum Op {
     Maybe(u8),
 }
 
-use Op::{Blob, Fixed, Maybe, Module, Number, Repeat, Score, Text, Times, Unsigned};
+use Op::{Array, Blob, Element, Fixed, Maybe, Module, Number, Repeat, Score, Text, Times, Unsigned};
 
 /// A string, or any type that is one blob.
 const BLOB: &[Op] = &[Text];
@@ -48,10 +53,14 @@ const HASH_2: &[Op] = &[Times(3), Text, Text, Fixed(8)];
 /// Redis 7.4: the smallest expiry, then for each field its expiry relative to it, field, value.
 const HASH_EXPIRY: &[Op] = &[Fixed(8), Times(3), Number, Text, Text];
 const HASH_EXPIRY_BLOB: &[Op] = &[Fixed(8), Text];
-/// The module's id, then its data.
-const MODULE_2: &[Op] = &[Number, Module];
-/// The module's id, when to load it (before or after the keys), then its data.
-pub(super) const MODULE_AUX: &[Op] = &[Number, Unsigned, Number, Module];
+/// Redis 8.8: for each element its index, then what it is.
+const ARRAY: &[Op] = &[Array(2), Number, Element];
+/// The module's data, behind the module's id.
+const MODULE_2: &[Op] = &[Module];
+/// Behind the module's id: when to load it (before or after the keys), then its data.
+pub(super) const MODULE_AUX: &[Op] = &[Unsigned, Number, Module];
+/// Redis 8.6: for each module that keeps something of the key its class, then its data.
+pub(super) const KEY_META: &[Op] = &[Times(2), Fixed(4), Module];
 /// The name of the job, then the first and last slot of each range.
 pub(super) const SLOT_IMPORT: &[Op] = &[Text, Times(2), Number, Number];
 
@@ -117,7 +126,7 @@ const STREAM_3: &[Op] = &[
     Number,
     Number,
     Number,
-    Times(12),
+    Times(13),
     Text,
     Number,
     Number,
@@ -125,11 +134,91 @@ const STREAM_3: &[Op] = &[
     Times(2),
     Fixed(24),
     Number,
-    Times(4),
+    Times(5),
     Text,
+    Fixed(8),
+    Fixed(8),
+    Times(1),
+    Fixed(16),
+];
+/// Adds, behind the groups, what is known of producers that repeat themselves: for how long and how many ids are kept, for each
+/// producer its name and the ids of its entries; and two counts.
+const STREAM_4: &[Op] = &[
+    Times(2),
+    Text,
+    Text,
+    Number,
+    Number,
+    Number,
+    Number,
+    Number,
+    Number,
+    Number,
+    Number,
+    Times(13),
+    Text,
+    Number,
+    Number,
+    Number,
+    Times(2),
+    Fixed(24),
+    Number,
+    Times(5),
+    Text,
+    Fixed(8),
+    Fixed(8),
+    Times(1),
+    Fixed(16),
+    Number,
+    Number,
+    Times(5),
+    Text,
+    Times(3),
+    Text,
+    Number,
+    Number,
+    Number,
+    Number,
+];
+/// Adds to a group the ids that consumers gave back.
+const STREAM_5: &[Op] = &[
+    Times(2),
+    Text,
+    Text,
+    Number,
+    Number,
+    Number,
+    Number,
+    Number,
+    Number,
+    Number,
+    Number,
+    Times(15),
+    Text,
+    Number,
+    Number,
+    Number,
+    Times(2),
+    Fixed(24),
+    Number,
+    Times(5),
+    Text,
+    Fixed(8),
+    Fixed(8),
+    Times(1),
     Fixed(16),
     Times(1),
     Fixed(16),
+    Number,
+    Number,
+    Times(5),
+    Text,
+    Times(3),
+    Text,
+    Number,
+    Number,
+    Number,
+    Number,
 ];
 
 /// The layout of value type `kind`, or `None` if the type is unknown in `family`.
@@ -146,6 +235,9 @@ pub(super) fn layout(family: Family, kind: u8) -> Option<&'static [Op]> {
         18 => QUICKLIST_2,
         19 => STREAM_2,
         21 => STREAM_3,
+        26 if family == Family::Redis => STREAM_4,
+        27 if family == Family::Redis => STREAM_5,
+        28 if family == Family::Redis => ARRAY,
         22 if family == Family::Valkey => HASH_2,
         24 if family == Family::Redis => HASH_EXPIRY,
         25 if family == Family::Redis => HASH_EXPIRY_BLOB,
@@ -212,6 +304,26 @@ impl Walk {
         }
     }
 
+    /// Takes one step, or passes what it owes: the step, if it is a new one, and how many bytes of `window` it took. For those
+    /// who look into a value; [`Walk::go`] is for those who only pass it on.
+    pub(super) fn stride(&mut self, window: &[u8]) -> Result<(Option<usize>, usize), Stop> {
+        if self.owed > 0 {
+            let here = usize::try_from(self.owed).unwrap_or(usize::MAX).min(window.len());
+            self.owed -= here as u64;
+            return if here > 0 { Ok((None, here)) } else { Err(Stop::Short(1)) };
+        }
+        let Some(&op) = self.layout.get(self.next) else { return Ok((None, 0)) };
+        let mut cursor = Cursor::new(window, 0);
+        let at = self.next;
+        self.step(op, &mut cursor)?;
+        Ok((Some(at), cursor.at()))
+    }
+
+    /// Whether bytes of the step taken last are still to pass.
+    pub(super) fn owes(&self) -> bool {
+        self.owed > 0
+    }
+
     /// Takes one step. A step that stops has changed nothing.
     #[inline]
     fn step(&mut self, op: Op, cursor: &mut Cursor<'_>) -> Result<(), Stop> {
@@ -239,6 +351,19 @@ impl Walk {
             Module => match cursor.length()? {
                 0 => {}
                 more => return self.module_item(more, cursor),
+            },
+            Array(steps) => {
+                let left = cursor.length()?;
+                if long_flag(cursor)? {
+                    cursor.length()?;
+                }
+                self.repeat(left, usize::from(steps));
+                return Ok(());
+            }
+            Element => match cursor.length()? {
+                0 | 3 => self.owed = cursor.string()?.tail(),
+                1 | 2 => self.owed = 8,
+                other => return Err(cursor.bad(Defect::Element(other))),
             },
         }
         self.next += 1;
@@ -290,6 +415,15 @@ impl Walk {
     }
 }
 
+/// A flag that is written as a length.
+fn long_flag(cursor: &mut Cursor<'_>) -> Result<bool, Stop> {
+    match cursor.length()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        other => Err(cursor.bad(Defect::Flag(other as u8))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -299,13 +433,13 @@ mod tests {
     fn every_layout_is_well_nested() {
         let layouts = (0..=255).flat_map(|kind| [Family::Redis, Family::Valkey].map(|family| layout(family, kind)));
         let kevy = crate::kevy::snapshot::layouts();
-        for layout in layouts.flatten().chain([MODULE_AUX, SLOT_IMPORT]).chain(kevy) {
+        for layout in layouts.flatten().chain([MODULE_AUX, SLOT_IMPORT, KEY_META]).chain(kevy) {
             let mut ends = alloc::vec::Vec::new();
             for (at, op) in layout.iter().enumerate() {
                 while ends.last() == Some(&at) {
                     ends.pop();
                 }
-                if let Times(steps) | Repeat(steps) = op {
+                if let Times(steps) | Repeat(steps) | Array(steps) = op {
                     let end = at + 1 + usize::from(*steps);
                     assert!(end <= *ends.last().unwrap_or(&layout.len()), "{layout:?}");
                     ends.push(end);
@@ -318,10 +452,10 @@ mod tests {
     #[test]
     fn types_that_differ_between_the_families_are_known_in_one_only() {
         assert!(layout(Family::Redis, 22).is_none() && layout(Family::Valkey, 22).is_some());
-        for kind in [24, 25] {
+        for kind in [24, 25, 26, 27, 28] {
             assert!(layout(Family::Redis, kind).is_some() && layout(Family::Valkey, kind).is_none());
         }
-        for kind in [6, 8, 23, 26, 27, 28, 150] {
+        for kind in [6, 8, 23, 29, 33, 150] {
             assert!(layout(Family::Redis, kind).is_none() && layout(Family::Valkey, kind).is_none());
         }
     }

@@ -1,7 +1,7 @@
 //! The upstream's snapshot while it arrives: verified to the last byte, and described.
 
 use super::error::RdbError;
-use super::{CrcKind, Family, Part, Sink, Walker};
+use super::{CrcKind, Family, Kinds, Part, Sink, Walker};
 use alloc::string::String;
 
 /// What is in a snapshot.
@@ -19,6 +19,8 @@ pub struct Summary {
     pub expires: u64,
     /// How many function libraries it has.
     pub functions: u64,
+    /// What of it not every server can load.
+    pub kinds: Kinds,
     /// The server that wrote it, as it calls itself (`redis-ver` or `valkey-ver`).
     pub server_version: Option<String>,
     /// The history that it is a point of, if it says so: 40 hexadecimal digits.
@@ -55,6 +57,7 @@ impl Intake {
             keys: 0,
             expires: 0,
             functions: 0,
+            kinds: Kinds::default(),
             server_version: None,
             repl_id: None,
             repl_offset: None,
@@ -106,16 +109,20 @@ impl Sink for Summary {
     type Error = RdbError;
 
     #[inline]
-    fn part(&mut self, _raw: &[u8], part: Part<'_>) -> Result<(), RdbError> {
+    fn part(&mut self, raw: &[u8], part: Part<'_>) -> Result<(), RdbError> {
         match part {
             Part::Key { expires, .. } => {
                 self.keys += 1;
+                self.kinds.note_type(raw.first().copied().unwrap_or(0));
                 self.expires += u64::from(expires);
             }
             Part::Magic { family, version } => (self.family, self.version) = (family, version),
             Part::Aux { name, value } => self.aux(name, value),
             Part::Function { .. } => self.functions += 1,
             Part::End(crc) => self.crc = crc,
+            Part::ModuleValue { id } | Part::ModuleAux { id } => self.kinds.note_module(id),
+            Part::SlotImport => self.kinds.slot_imports = true,
+            Part::Metadata => self.kinds.key_metadata = true,
             Part::Value { .. } | Part::Attribute | Part::Select(_) | Part::Hint | Part::Opaque => {}
         }
         Ok(())

@@ -4,11 +4,13 @@
 //! value of the last one passes or is skipped as it comes. An entry that is kept goes out as the bytes it came in.
 
 use super::crc::Crc64;
+use super::down::Down;
 use super::error::{Defect, RdbError};
 use super::functions::library_name;
-use super::{Part, Sink, Walker, code, write};
+use super::{KEY_META_BYTES_MAX, Part, Sink, Target, Walker, code, write};
 use crate::pipeline::{Answers, BATCH_KEY_BYTES, FRAME_COMMANDS, Fate, FrameBatch, KeyBatch, Pipeline};
 use crate::rewrite::{HELD_BYTES, unanswered};
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec::Vec;
 
@@ -60,13 +62,32 @@ impl From<RdbError> for RewriteError {
 pub struct Rewriter {
     walker: Walker,
     body: Body,
+    /// What comes behind it, where the view's snapshot is to have another format.
+    down: Option<Box<Stage>>,
     failed: Option<RewriteError>,
+}
+
+/// The view's snapshot on its way to another format.
+#[derive(Debug)]
+struct Stage {
+    down: Down,
+    /// What the rewriter made in the call under way.
+    made: Vec<u8>,
+    /// Bytes written in all.
+    written: u64,
 }
 
 impl Rewriter {
     /// A rewriter that waits for the first byte of the upstream's snapshot.
     pub fn new(head: Head) -> Self {
-        Self { walker: Walker::new(), body: Body::new(head), failed: None }
+        Self { walker: Walker::new(), body: Body::new(head), down: None, failed: None }
+    }
+
+    /// The same for a server that reads `target` and not the upstream's format; see [`fit`](super::fit). The view's snapshot is
+    /// made first, and what there is of it written down.
+    pub fn to(head: Head, target: Target) -> Self {
+        let stage = Stage { down: Down::new(target), made: Vec::new(), written: 0 };
+        Self { down: Some(Box::new(stage)), ..Self::new(head) }
     }
 
     /// Takes `input` up to the end of the snapshot and appends the view's bytes to `out`; returns how many bytes were taken:
@@ -81,6 +102,19 @@ impl Rewriter {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
+        let Some(mut stage) = self.down.take() else { return self.rewrite(input, pipeline, out) };
+        stage.made.clear();
+        let before = out.len();
+        let taken = self.rewrite(input, pipeline, &mut stage.made).and_then(|taken| {
+            let written = stage.down.push(&stage.made, out);
+            written.map_err(|error| self.failed.insert(error).clone()).map(|()| taken)
+        });
+        stage.written += (out.len() - before) as u64;
+        self.down = Some(stage);
+        taken
+    }
+
+    fn rewrite(&mut self, input: &[u8], pipeline: &mut dyn Pipeline, out: &mut Vec<u8>) -> Result<usize, RewriteError> {
         let unsummed = out.len();
         let mut pass = Pass { body: &mut self.body, pipeline, out, offset: self.walker.passed(), unsummed };
         match self.walker.push(input, &mut pass) {
@@ -109,7 +143,8 @@ impl Rewriter {
 
     /// What was done so far.
     pub fn stats(&self) -> RewriteStats {
-        self.body.stats
+        let written = self.down.as_ref().map(|stage| stage.written);
+        RewriteStats { bytes_out: written.unwrap_or(self.body.stats.bytes_out), ..self.body.stats }
     }
 }
 
@@ -141,7 +176,7 @@ struct Body {
     head: Head,
     /// Whether the fields of `head` have been written.
     headed: bool,
-    /// The attributes of the next key: one of each kind at most, so never more than a few dozen bytes.
+    /// The attributes of the next key: one of each kind at most, so never more than a few dozen bytes and its metadata.
     attributes: Vec<u8>,
     /// The bytes of the entries in `batch`.
     held: Vec<u8>,
@@ -192,6 +227,8 @@ impl Sink for Pass<'_> {
         match part {
             Part::Key { name, .. } => self.key(raw, name)?,
             Part::Value { last } => self.value(raw, last)?,
+            Part::ModuleValue { .. } => self.value(raw, false)?,
+            Part::Metadata => self.metadata(raw)?,
             Part::Attribute => self.body.attributes.extend_from_slice(raw),
             Part::Magic { .. } => self.out.extend_from_slice(raw),
             Part::Aux { name, .. } => self.aux(raw, name),
@@ -202,7 +239,7 @@ impl Sink for Pass<'_> {
             // True of the whole snapshot: a view of a few keys would make its replica reserve memory for all.
             Part::Hint => {}
             Part::Function { source } => self.function(raw, source)?,
-            Part::Opaque => {
+            Part::Opaque | Part::ModuleAux { .. } | Part::SlotImport => {
                 self.ask()?;
                 self.head();
                 self.out.extend_from_slice(raw);
@@ -288,6 +325,18 @@ impl Pass<'_> {
         body.held.extend_from_slice(raw);
         body.entries.push(Entry { start, name: name_at, value: body.held.len() });
         body.batch.push(name);
+        Ok(())
+    }
+
+    /// What modules keep of the next key goes where the key goes.
+    fn metadata(&mut self, raw: &[u8]) -> Result<(), RewriteError> {
+        let bytes = self.body.attributes.len().saturating_add(raw.len());
+        if bytes > KEY_META_BYTES_MAX {
+            let defect =
+                Defect::TooLong { what: "the metadata of a key", bytes: bytes as u64, bound: KEY_META_BYTES_MAX };
+            return Err(RdbError { offset: self.offset, defect }.into());
+        }
+        self.body.attributes.extend_from_slice(raw);
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 //! A replica empties itself before it reads the first byte of a snapshot. One that it cannot read costs it all its data, at
 //! every retry, so this has to be known before the snapshot is offered.
 
+use super::{Summary, down};
 use alloc::format;
 use alloc::string::String;
 use core::fmt;
@@ -17,11 +18,21 @@ pub enum Family {
     Valkey,
 }
 
+/// What Valkey took over from Redis 7.2: the last format of Redis that it reads.
+const VALKEY_REDIS_FORMAT: u32 = 11;
+/// The version at which Valkey began.
+const FORK: (u32, u32) = (7, 2);
+
 impl Family {
+    /// Whose version this is: a payload has no magic. Redis numbers below 80, Valkey from there.
+    pub(super) fn of_payload(version: u32) -> Self {
+        if version >= 80 { Self::Valkey } else { Self::Redis }
+    }
+
     /// Whether the walker reads snapshots of this family and version.
     pub(super) fn readable(self, version: u32) -> bool {
         match self {
-            Self::Redis => (6..=12).contains(&version),
+            Self::Redis => (6..=14).contains(&version),
             Self::Valkey => version == 80,
         }
     }
@@ -57,11 +68,30 @@ impl ServerVersion {
         Some(Self { family, major, minor: minor.get(..digits)?.parse().ok()? })
     }
 
+    /// The newest format that the server is known to load.
+    pub fn format(&self) -> Target {
+        match self.family {
+            Family::Valkey if self.major >= 9 => Target { family: Family::Valkey, version: 80 },
+            _ => Target { family: Family::Redis, version: self.redis_format() },
+        }
+    }
+
+    /// Whether a server of this version knows every command and every format that one of version `floor` knows.
+    pub fn covers(&self, floor: &Self) -> bool {
+        let version = |server: &Self| (server.major, server.minor);
+        match (self.family, floor.family) {
+            (Family::Redis, Family::Redis) | (Family::Valkey, Family::Valkey) => version(self) >= version(floor),
+            // Valkey 7.2 is Redis 7.2 by another name; behind it each went its own way.
+            (Family::Valkey, Family::Redis) => version(floor) <= FORK,
+            (Family::Redis, Family::Valkey) => version(floor) <= FORK && version(self) >= FORK,
+        }
+    }
+
     /// The highest version of a snapshot with the magic REDIS that the server loads.
     fn redis_format(&self) -> u32 {
         match (self.family, self.major, self.minor) {
             // Valkey has stayed at what it took over from Redis 7.2, and calls later ones foreign.
-            (Family::Valkey, ..) => 11,
+            (Family::Valkey, ..) => VALKEY_REDIS_FORMAT,
             (_, ..=2, _) => 6,
             (_, 3, ..=1) => 6,
             (_, 3, _) => 7,
@@ -74,6 +104,41 @@ impl ServerVersion {
             // Servers read what their elders wrote.
             _ => 14,
         }
+    }
+}
+
+/// A format that snapshots are written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// The family in its magic.
+    pub family: Family,
+    /// The version in its magic.
+    pub version: u32,
+}
+
+impl Target {
+    /// The oldest format that anything is rewritten for: that of Redis 5.0 to 6.2.
+    pub const OLDEST: Self = Self { family: Family::Redis, version: 9 };
+
+    /// Whether who reads this format reads another, too.
+    pub fn covers(self, family: Family, version: u32) -> bool {
+        match (self.family, family) {
+            (Family::Redis, Family::Redis) => version <= self.version,
+            (Family::Valkey, Family::Valkey) => version == self.version,
+            (Family::Valkey, Family::Redis) => version <= VALKEY_REDIS_FORMAT,
+            (Family::Redis, Family::Valkey) => false,
+        }
+    }
+
+    /// The same for a payload of DUMP or FUNCTION DUMP, of which only the version tells the family.
+    pub(crate) fn covers_payload(self, version: u32) -> bool {
+        self.covers(Family::of_payload(version), version)
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.family, self.version)
     }
 }
 
@@ -102,6 +167,22 @@ pub fn can_load(replica: &ServerVersion, family: Family, rdb_version: u32) -> Re
         (_, Family::Redis) => {
             Err(format!("{snapshot}, and {replica} reads formats up to REDIS {}", replica.redis_format()))
         }
+    }
+}
+
+/// How a snapshot becomes one that `replica` can load: `None` if it can load it as it is.
+///
+/// # Errors
+/// It cannot load it, and something in it cannot be rewritten without loss; what, in words for the operator.
+pub fn fit(replica: &ServerVersion, summary: &Summary) -> Result<Option<Target>, String> {
+    let Err(why) = can_load(replica, summary.family, summary.version) else { return Ok(None) };
+    let target = replica.format();
+    if !target.covers(Target::OLDEST.family, Target::OLDEST.version) {
+        return Err(format!("{why}; nothing is rewritten for formats before {}", Target::OLDEST));
+    }
+    match down::obstacle(summary.family, &summary.kinds, target) {
+        Some(what) => Err(format!("{why}; it cannot be rewritten in {target}, which has no {what}")),
+        None => Ok(Some(target)),
     }
 }
 

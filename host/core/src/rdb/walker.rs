@@ -7,7 +7,7 @@
 use super::crc::Crc64;
 use super::cursor::{Cursor, Stop};
 use super::error::{Defect, RdbError};
-use super::grammar::{MODULE_AUX, SLOT_IMPORT, Walk, layout};
+use super::grammar::{KEY_META, MODULE_AUX, SLOT_IMPORT, Walk, layout};
 use super::{AUX_BYTES_MAX, CrcKind, DATABASES_MAX, FUNCTION_BYTES_MAX, Family, KEY_BYTES_MAX, code};
 use alloc::vec::Vec;
 
@@ -40,16 +40,30 @@ pub enum Part<'a> {
         /// Its source, decoded.
         source: &'a [u8],
     },
-    /// A piece of something that holds no key and is passed or dropped as it is: module data, a slot import.
+    /// What a module keeps beside its keys begins. Pieces of it follow as [`Part::Opaque`].
+    ModuleAux {
+        /// Which module, and which version of its encoding.
+        id: u64,
+    },
+    /// What is known of hash slots that are being imported begins. Pieces of it follow as [`Part::Opaque`].
+    SlotImport,
+    /// A piece of something that holds no key and is passed or dropped as it is.
     Opaque,
     /// An expiry, idle time or access frequency of the next key.
     Attribute,
+    /// A piece of what modules keep of the next key.
+    Metadata,
     /// A key: its type byte and its name, whole. Pieces of the value follow.
     Key {
         /// The name, decoded.
         name: &'a [u8],
         /// Whether an expiry came before it.
         expires: bool,
+    },
+    /// The first piece of the value of the last key, which is a module's.
+    ModuleValue {
+        /// Which module, and which version of its encoding.
+        id: u64,
     },
     /// A piece of the value of the last key. Never empty.
     Value {
@@ -223,6 +237,8 @@ enum State {
     Magic,
     Between,
     Value,
+    ModuleValue,
+    Metadata,
     Opaque,
 }
 
@@ -240,6 +256,8 @@ struct Parser {
     value: Vec<u8>,
 }
 
+/// The value type that begins with the id of a module.
+const MODULE: u8 = 7;
 /// The attribute bits that are expiries.
 const EXPIRIES: u8 = 0b0011;
 
@@ -251,6 +269,13 @@ impl Parser {
             State::Between => self.between(window),
             State::Value => self.walk_on(window).map(|(used, last)| (used, Part::Value { last })),
             State::Opaque => self.walk_on(window).map(|(used, _)| (used, Part::Opaque)),
+            State::Metadata => self.walk_on(window).map(|(used, _)| (used, Part::Metadata)),
+            State::ModuleValue => {
+                let mut cursor = Cursor::new(window, 0);
+                let id = cursor.length()?;
+                self.state = State::Value;
+                Ok((cursor.at(), Part::ModuleValue { id }))
+            }
             State::Magic => self.magic(window),
         }
     }
@@ -294,7 +319,7 @@ impl Parser {
             let name = cursor.held("a key name", KEY_BYTES_MAX)?.decode(&mut self.name)?;
             let expires = self.attributes & EXPIRIES != 0;
             self.attributes = 0;
-            self.state = State::Value;
+            self.state = if first == MODULE { State::ModuleValue } else { State::Value };
             self.walk.begin(layout);
             return Ok((cursor.at(), Part::Key { name, expires }));
         }
@@ -308,6 +333,7 @@ impl Parser {
             code::EXPIRETIME_MS => attribute(2, self.attributes),
             code::IDLE => attribute(4, self.attributes),
             code::FREQ => attribute(8, self.attributes),
+            code::KEY_META if self.family == Family::Redis => attribute(16, self.attributes),
             _ if self.attributes != 0 && first >= code::SLOT_IMPORT => Err(Defect::Attribute),
             _ => Ok(0),
         };
@@ -335,14 +361,20 @@ impl Parser {
                 Part::Function { source: source.decode(&mut self.value)? }
             }
             code::MODULE_AUX => {
+                let id = cursor.length()?;
                 self.state = State::Opaque;
                 self.walk.begin(MODULE_AUX);
-                Part::Opaque
+                Part::ModuleAux { id }
             }
             code::SLOT_IMPORT if self.family == Family::Valkey => {
                 self.state = State::Opaque;
                 self.walk.begin(SLOT_IMPORT);
-                Part::Opaque
+                Part::SlotImport
+            }
+            code::KEY_META if self.family == Family::Redis => {
+                self.state = State::Metadata;
+                self.walk.begin(KEY_META);
+                Part::Metadata
             }
             code::EOF => {
                 let stored = u64::from_le_bytes(cursor.array()?);

@@ -12,7 +12,7 @@ fn rig() -> Rig {
     let views = vec![ViewSettings::new("all"), ViewSettings::new("some")];
     let refresh = RefreshSettings { log_bytes: 50, age_ms: 0, every_ms: 1000 };
     let upstream = UpstreamSettings { announce_port: 7000, ..UpstreamSettings::new("primary", 6379) };
-    let settings = Settings { upstream, views, users: Vec::new(), refresh, version: "0.1.0".into() };
+    let settings = Settings { upstream, views, users: Vec::new(), refresh, ships_max: 8, version: "0.1.0".into() };
     Rig::with(settings, vec![None, Some(Box::new(Filter))])
 }
 

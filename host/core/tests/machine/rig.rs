@@ -233,7 +233,7 @@ impl Rig {
 
     /// Makes the snapshot of an order. What a view with plugins would hold is no matter of the machine.
     pub(crate) fn ship(&mut self, order: &ShipOrder) {
-        let Cargo::Rdb { spool, head, framing } = order.cargo else { panic!("{order:?}") };
+        let Cargo::Rdb { spool, head, framing, .. } = order.cargo else { panic!("{order:?}") };
         let bytes = match head {
             None => self.kept[&spool].clone(),
             Some(_) => b"(snapshot)".to_vec(),

@@ -296,3 +296,27 @@ fn a_replica_that_loads_for_minutes_is_not_stalled_but_one_that_has_loaded_can_b
     rig.send(replica, frame("REPLCONF ACK 0"));
     assert!(minutes_without_reading(&mut rig), "it takes nothing although it has loaded");
 }
+
+#[test]
+fn a_view_with_a_floor_has_a_history_of_its_own_and_serves_nobody_below_it() {
+    let mut settings = ViewSettings::new("some");
+    settings.floor = Some(ServerVersion { family: Family::Redis, major: 7, minor: 2 });
+    let mut rig = Rig::new(vec![settings], vec![None]);
+    rig.attach(A, 100);
+    assert_ne!(rig.machine.views()[0].history().id.to_string(), A);
+    for (version, expected) in [
+        ((Family::Redis, 7, 0), "-ERR it is Redis 7.0, which does not know all that Redis 7.2 knows"),
+        ((Family::Redis, 7, 2), "+FULLRESYNC"),
+        ((Family::Valkey, 8, 1), "+FULLRESYNC"),
+    ] {
+        let link = rig.accept(0);
+        rig.ask(link, "REPLCONF listening-port 7777 capa eof");
+        rig.ask(link, "PSYNC ? -1");
+        let (family, major, minor) = version;
+        rig.handle(Input::Probed(link, Some(ServerVersion { family, major, minor })));
+        let answer = rig.got(link);
+        assert!(answer.starts_with(expected.as_bytes()), "{version:?}: {}", answer.escape_ascii());
+    }
+    let mute = rig.accept(0);
+    assert!(rig.ask(mute, "PSYNC ? -1").starts_with("+FULLRESYNC"), "one that says nothing is taken for the floor");
+}

@@ -4,6 +4,7 @@
 //! the same. What comes out is read again by a parser of its own, and put beside what is expected.
 
 mod explain;
+mod floor;
 mod keyed;
 mod keyless;
 mod repair;

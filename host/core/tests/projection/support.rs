@@ -9,6 +9,7 @@ use sluicegate_core::fault::Fault;
 use sluicegate_core::frame::{Scanned, Scanner};
 use sluicegate_core::pipeline::{Answers, FrameBatch, KeyBatch, Pipeline, PluginFault, Traits};
 use sluicegate_core::projection::{Bounds, Projection};
+use sluicegate_core::rdb::{Family, ServerVersion};
 use sluicegate_core::resp::write_command;
 use sluicegate_core::rope::Rope;
 use sluicegate_core::settings::CrossKey;
@@ -79,11 +80,14 @@ pub(crate) struct Setup {
     pub(crate) db: u32,
     /// What becomes of keys that depend on dropped ones.
     pub(crate) cross_key: CrossKey,
+    /// The lowest server that the view serves.
+    pub(crate) floor: Option<ServerVersion>,
 }
 
 impl Setup {
     pub(crate) fn rules() -> Self {
-        Self { rules: Some(Rules::default()), relative: false, transaction: 1 << 20, db: 0, cross_key: CrossKey::Halt }
+        let (relative, transaction, cross_key) = (false, 1 << 20, CrossKey::Halt);
+        Self { rules: Some(Rules::default()), relative, transaction, db: 0, cross_key, floor: None }
     }
 
     pub(crate) fn plain() -> Self {
@@ -94,11 +98,17 @@ impl Setup {
         Self { rules: Some(rules), ..Self::rules() }
     }
 
+    /// A view without plugins, for servers from `family` `major`.`minor` on.
+    pub(crate) fn floor(family: Family, major: u32, minor: u32) -> Self {
+        Self { relative: false, floor: Some(ServerVersion { family, major, minor }), ..Self::plain() }
+    }
+
     pub(crate) fn bounds(&self) -> Bounds {
         Bounds {
             transaction_bytes_max: self.transaction,
             args_max: 1024,
             restore_version_max: 11,
+            floor: self.floor,
             cross_key: self.cross_key,
             tainted_keys_max: 100,
         }

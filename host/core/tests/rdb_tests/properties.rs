@@ -1,6 +1,6 @@
 //! Whatever is in a snapshot, however it is cut, whatever the rule: the view's snapshot is the rule applied to the entries.
 
-use crate::support::{Entry, Rules, read, rewrite, values};
+use crate::support::{Entry, Rules, newest, read, rewrite, values};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use sluicegate_core::rdb::write::{write_end, write_expiry, write_magic, write_select, write_string};
@@ -22,7 +22,7 @@ fn keys() -> impl Strategy<Value = Vec<Made>> {
 
 fn snapshot(family: Family, made: &[Made]) -> Vec<u8> {
     let (mut out, values) = (Vec::new(), values(family));
-    write_magic(&mut out, family, if family == Family::Redis { 12 } else { 80 });
+    write_magic(&mut out, family, newest(family));
     for (db, name, pack, value, expiry) in made {
         write_select(&mut out, u32::from(*db));
         if let Some(expiry) = expiry {

@@ -4,11 +4,11 @@ use crate::support::{Entry, Rules, read, rewrite};
 use sluicegate_core::rdb::{CrcKind, Family, Intake};
 use std::collections::BTreeSet;
 
-struct Fixture {
-    name: &'static str,
-    bytes: &'static [u8],
+pub(crate) struct Fixture {
+    pub(crate) name: &'static str,
+    pub(crate) bytes: &'static [u8],
     family: Family,
-    version: u32,
+    pub(crate) version: u32,
     server: &'static str,
     libraries: &'static [&'static str],
 }
@@ -28,7 +28,7 @@ macro_rules! fixture {
 
 const LIBRARIES: &[&str] = &["openlib", "secretlib"];
 
-const FIXTURES: [Fixture; 8] = [
+pub(crate) const FIXTURES: [Fixture; 8] = [
     fixture!("redis-6.2-compact", Redis, 9, "6.2.14", &[]),
     fixture!("redis-6.2-large", Redis, 9, "6.2.14", &[]),
     fixture!("redis-7.0-compact", Redis, 10, "7.0.15", LIBRARIES),

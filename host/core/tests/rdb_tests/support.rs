@@ -125,6 +125,9 @@ pub(crate) fn values(family: Family) -> Vec<(u8, Vec<u8>)> {
         Family::Redis => {
             all.push((24, [&[9; 8][..], &times(&[&[&[0], &a, &b], &[&[0x40, 99], &b, &a]])].concat()));
             all.push((25, [&[9; 8][..], &long].concat()));
+            all.extend([26, 27].map(|kind| (kind, stream(kind - 22))));
+            all.push((28, [&[3, 1, 0x40, 80][..], &[0, 0], &a, &[1, 1], &[1; 8], &[0x40, 70, 2], &[2; 8]].concat()));
+            all.push((28, [&[1, 0, 9, 3][..], &packed].concat()));
         }
         Family::Valkey => all.push((22, times(&[&[&a, &b, &[9; 8]], &[&b, &a, &[255; 8]]]))),
     }
@@ -138,8 +141,13 @@ fn module_data(before: &[u8]) -> Vec<u8> {
     [before, &items.concat()].concat()
 }
 
-/// A stream with two nodes, and two groups with pending entries and consumers.
-fn stream(version: u8) -> Vec<u8> {
+/// What two modules keep of a key.
+fn key_meta() -> Vec<u8> {
+    times(&[&[b"aaaa", &module_data(&[])], &[b"bbbb", &[0]]])
+}
+
+/// A stream of this version of the type with two nodes, and two groups with pending entries and consumers.
+pub(crate) fn stream(version: u8) -> Vec<u8> {
     let (id, node, name) = (text(&[1; 16]), text(&[b'n'; 30]), text(b"name"));
     let more: &[u8] = if version >= 2 { &[1, 2, 3, 4, 5] } else { &[] };
     let read: &[u8] = if version >= 2 { &[0x81, 255, 255, 255, 255, 255, 255, 255, 255] } else { &[] };
@@ -147,14 +155,28 @@ fn stream(version: u8) -> Vec<u8> {
     let own = times(&[&[&[1; 16]], &[&[2; 16]]]);
     let consumers = times(&[&[&name, seen, &own], &[&name, seen, &[0]]]);
     let pending = times(&[&[&[1; 24], &[3]], &[&[2; 24], &[0x40, 77]]]);
-    let groups = times(&[&[&name, &[7, 8], read, &pending, &consumers], &[&name, &[7, 8], read, &[0, 0]]]);
-    [times(&[&[&id, &node], &[&id, &node]]), vec![2, 0x44, 0, 9], more.to_vec(), groups].concat()
+    let (given_back, none): (Vec<u8>, &[u8]) =
+        if version >= 5 { (times(&[&[&[3; 16]]]), &[0]) } else { (Vec::new(), &[]) };
+    let groups =
+        times(&[&[&name, &[7, 8], read, &pending, &consumers, &given_back], &[&name, &[7, 8], read, &[0, 0], none]]);
+    let producers = if version >= 4 {
+        let entries = times(&[&[&name, &[1, 2]], &[&name, &[3, 4]]]);
+        [&[60, 0x40, 100][..], &times(&[&[&name, &entries], &[&name, &[0]]]), &[7, 8]].concat()
+    } else {
+        Vec::new()
+    };
+    [times(&[&[&id, &node], &[&id, &node]]), vec![2, 0x44, 0, 9], more.to_vec(), groups, producers].concat()
+}
+
+/// The newest format of this family.
+pub(crate) fn newest(family: Family) -> u32 {
+    if family == Family::Redis { 14 } else { 80 }
 }
 
 /// A snapshot with every opcode, every type, and names in every encoding.
 pub(crate) fn sample(family: Family) -> Vec<u8> {
     let mut out = Vec::new();
-    write_magic(&mut out, family, if family == Family::Redis { 12 } else { 80 });
+    write_magic(&mut out, family, newest(family));
     write_aux(&mut out, b"redis-ver", b"7.4.1");
     out.extend_from_slice(b"\xfa\x0aredis-bits\xc0\x40");
     write_aux(&mut out, b"repl-stream-db", b"0");
@@ -181,6 +203,10 @@ pub(crate) fn sample(family: Family) -> Vec<u8> {
 }
 
 fn keys(out: &mut Vec<u8>, family: Family, prefix: &str) {
+    if family == Family::Redis {
+        out.extend([&[0xfc, 1, 2, 3, 4, 5, 6, 7, 8, 0xf3][..], &key_meta(), &[0]].concat());
+        out.extend([text(format!("{prefix}:meta").as_bytes()), text(b"v")].concat());
+    }
     let attributes: [&[u8]; 4] = [&[], &[0xf8, 0x41, 0], &[0xf9, 200], &[0xfd, 1, 2, 3, 4]];
     for (nth, (kind, value)) in values(family).into_iter().enumerate() {
         if nth % 3 == 0 {
@@ -246,7 +272,11 @@ pub(crate) fn read(bytes: &[u8]) -> Listing {
                 module(&mut at);
                 list.opaque.push(raw(at));
             }
-            0xf3 if valkey => {
+            0xf3 if !valkey => {
+                (0..len(&mut at)).for_each(|_| _ = (take(&mut at, 4), module(&mut at)));
+                attributes.extend(raw(at));
+            }
+            0xf3 => {
                 string(&mut at);
                 (0..len(&mut at)).for_each(|_| _ = (len(&mut at), len(&mut at)));
                 list.opaque.push(raw(at));
@@ -354,7 +384,20 @@ fn skip_value(at: &mut &[u8], kind: u8) {
             each(at, &|at| _ = (len(at), pair(at)));
         }
         25 => _ = (take(at, 8), string(at)),
-        15 | 19 | 21 => skip_stream(at, [15, 19, 21].iter().position(|k| *k == kind).unwrap()),
+        15 | 19 | 21 | 26 | 27 => skip_stream(at, [15, 19, 21, 26, 27].iter().position(|k| *k == kind).unwrap()),
+        28 => {
+            let count = len(at);
+            if len(at) == 1 {
+                len(at);
+            }
+            for _ in 0..count {
+                len(at);
+                match len(at) {
+                    1 | 2 => _ = take(at, 8),
+                    _ => _ = string(at),
+                }
+            }
+        }
         _ => panic!("type {kind}"),
     }
 }
@@ -371,5 +414,16 @@ fn skip_stream(at: &mut &[u8], later: usize) {
             take(at, if later > 1 { 16 } else { 8 });
             (0..len(at)).for_each(|_| _ = take(at, 16));
         }
+        if later > 3 {
+            (0..len(at)).for_each(|_| _ = take(at, 16));
+        }
+    }
+    if later > 2 {
+        (0..2).for_each(|_| _ = len(at));
+        for _ in 0..len(at) {
+            string(at);
+            (0..len(at)).for_each(|_| _ = (string(at), len(at), len(at)));
+        }
+        (0..2).for_each(|_| _ = len(at));
     }
 }

@@ -1,8 +1,9 @@
 //! Stories of snapshots that arrive: whole, in pieces, damaged, lying.
 
-use crate::support::{read, sample, text};
+use crate::support::{newest, read, sample, text};
 use sluicegate_core::rdb::write::{write_aux, write_end, write_magic, write_string_key};
 use sluicegate_core::rdb::{Crc64, CrcKind, Defect, Family, Intake, KEY_BYTES_MAX, RdbError, Summary};
+use std::collections::BTreeSet;
 
 const FAMILIES: [Family; 2] = [Family::Redis, Family::Valkey];
 
@@ -52,11 +53,16 @@ fn every_part_of_a_snapshot_is_counted() {
         // IDLE and FREQ stand before EXPIRETIME in none of the sample's entries, so the first byte tells.
         assert_eq!(summary.expires, expires as u64);
         assert_eq!(summary.bytes, bytes.len() as u64);
-        assert_eq!((summary.family, summary.version), (family, if family == Family::Redis { 12 } else { 80 }));
+        assert_eq!((summary.family, summary.version), (family, newest(family)));
         assert_eq!(summary.server_version.as_deref(), Some("7.4.1"));
         assert_eq!(summary.repl_id, Some([b'b'; 40]));
         assert_eq!((summary.repl_offset, summary.repl_stream_db), (Some(123_456_789), Some(0)));
         assert_eq!(summary.crc, CrcKind::Checked);
+        let kinds: BTreeSet<u8> = list.entries.iter().map(|entry| entry.kind).collect();
+        assert_eq!(summary.kinds.types().collect::<BTreeSet<_>>(), kinds);
+        assert_eq!(summary.kinds.modules, [0x0102_0304_0506_0708, 5], "of values and of data beside the keys");
+        let redis = family == Family::Redis;
+        assert_eq!((summary.kinds.key_metadata, summary.kinds.slot_imports), (redis, !redis));
     }
 }
 
@@ -185,14 +191,26 @@ fn what_cannot_be_measured_is_refused_by_name() {
     let cases: [(&[u8], &str); 14] = [
         (b"RDBFILE01", "it does not begin as an RDB file"),
         (b"REDIS00x1", "it does not begin as an RDB file"),
-        (b"REDIS0005", "it has format REDIS 5, and only REDIS 6 to 12 and VALKEY 80 can be read"),
-        (b"REDIS0013", "it has format REDIS 13, and only REDIS 6 to 12 and VALKEY 80 can be read"),
-        (b"REDIS0080", "it has format REDIS 80, and only REDIS 6 to 12 and VALKEY 80 can be read"),
-        (b"VALKEY081", "it has format VALKEY 81, and only REDIS 6 to 12 and VALKEY 80 can be read"),
-        (b"REDIS0012\x06", "value type 6 of REDIS is unknown, and what is unknown cannot be skipped"),
-        (b"REDIS0012\x16", "value type 22 of REDIS is unknown, and what is unknown cannot be skipped"),
-        (b"VALKEY080\x18", "value type 24 of VALKEY is unknown, and what is unknown cannot be skipped"),
-        (b"REDIS0012\xf3", "opcode 243 (KEY_META) of REDIS cannot be read"),
+        (b"REDIS0005", "it has format REDIS 5, and only REDIS 6 to 14 and VALKEY 80 can be read"),
+        (b"REDIS0015", "it has format REDIS 15, and only REDIS 6 to 14 and VALKEY 80 can be read"),
+        (b"REDIS0080", "it has format REDIS 80, and only REDIS 6 to 14 and VALKEY 80 can be read"),
+        (b"VALKEY081", "it has format VALKEY 81, and only REDIS 6 to 14 and VALKEY 80 can be read"),
+        (
+            b"REDIS0012\x06",
+            "value type 6 (module value of 4.0 release candidates) of REDIS is unknown, and what is unknown cannot be skipped",
+        ),
+        (
+            b"REDIS0012\x16",
+            "value type 22 (hash with field expiry of 7.4 release candidates) of REDIS is unknown, and what is unknown cannot be skipped",
+        ),
+        (
+            b"VALKEY080\x18",
+            "value type 24 (Redis' hash with field expiry) of VALKEY is unknown, and what is unknown cannot be skipped",
+        ),
+        (
+            b"REDIS0014\x1d",
+            "value type 29 (of Redis 8.8 or later, whose numbers were not settled) of REDIS is unknown, and what is unknown cannot be skipped",
+        ),
         (b"REDIS0012\xf2", "opcode 242 (HASH_TEMPLATES) of REDIS cannot be read"),
         (b"VALKEY080\xf2", "opcode 242 (UPDATE) of VALKEY cannot be read"),
         (b"REDIS0012\xf6", "opcode 246 (FUNCTION of 7.0 release candidates) of REDIS cannot be read"),
@@ -208,7 +226,7 @@ fn what_cannot_be_measured_is_refused_by_name() {
 
 #[test]
 fn broken_parts_are_refused() {
-    let cases: [(&[u8], Defect); 9] = [
+    let cases: [(&[u8], Defect); 12] = [
         (b"\x00\x01k\xc4", Defect::StringEncoding(0xc4)),
         (b"\x00\x82", Defect::StringEncoding(0x82)),
         (b"\x01\x01k\xc0", Defect::Length(0xc0)),
@@ -218,6 +236,9 @@ fn broken_parts_are_refused() {
         (b"\xf9\x01\xfe\x00\x00\x01k\x01v", Defect::Attribute),
         (b"\x07\x01k\x05\x06", Defect::ModuleData(6)),
         (b"\xf7\x05\x01", Defect::ModuleData(1)),
+        (b"\x1c\x01k\x01\x02", Defect::Flag(2)),
+        (b"\x1c\x01k\x01\x00\x00\x04", Defect::Element(4)),
+        (b"\xf3\x00\xf3\x00\x00\x01k\x01v", Defect::Attribute),
     ];
     for (parts, expected) in cases {
         assert_eq!(defect(&snapshot(parts)), expected, "{}", parts.escape_ascii());

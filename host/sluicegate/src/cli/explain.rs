@@ -84,6 +84,7 @@ impl Args {
             args_max: limits::FRAME_ARGS_MAX,
             // It is the primary's snapshot that says for which version replicas are let in.
             restore_version_max: u32::MAX,
+            floor: settings.floor,
         };
         let mut subject = Subject {
             table: Arc::new(Table::builtin()),

@@ -158,6 +158,7 @@ pub(crate) struct View {
     pub(crate) max_replicas: Option<Spanned<usize>>,
     pub(crate) exact: Option<bool>,
     pub(crate) unknown_replica: Option<Spanned<UnknownReplica>>,
+    pub(crate) floor: Option<Spanned<String>>,
     #[serde(rename = "cross-key")]
     pub(crate) cross_key: Option<Spanned<CrossKey>>,
     pub(crate) shards: Option<Spanned<usize>>,

@@ -42,6 +42,7 @@ impl Shorthand {
             max_replicas: None,
             exact: None,
             unknown_replica: None,
+            floor: None,
             cross_key: None,
             shards: None,
             snapshot_rate: None,

@@ -110,8 +110,8 @@ impl Ships {
         };
         match &order.cargo {
             Cargo::Rdb { spool, head: None, .. } => Ok((Source::Spool(open(*spool)?), false)),
-            Cargo::Rdb { spool, head: Some(head), framing } => {
-                let key = Key { view: order.view, spool: *spool, head: *head };
+            Cargo::Rdb { spool, head: Some(head), target, framing } => {
+                let key = Key { view: order.view, spool: *spool, head: *head, target: *target };
                 let (follow, maker) = self.shelf.follow(key)?;
                 let walks = maker.is_some();
                 if let Some(maker) = maker {
@@ -336,6 +336,7 @@ fn each_piece(reader: &mut Reader, mut give: impl FnMut(&[u8]) -> Result<(), Sto
 fn broken<E: std::fmt::Display>(error: RewriteError<E>) -> Stop {
     match error {
         RewriteError::Plugin(fault) => Stop::Fault(fault.into()),
+        RewriteError::Unfit(fault) => Stop::Fault(fault),
         // It was verified when it came, and its bytes are what they were.
         RewriteError::Snapshot(error) => own(format!("the spooled snapshot cannot be rewritten: {error}")),
     }

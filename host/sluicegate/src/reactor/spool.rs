@@ -50,7 +50,6 @@ impl Kind {
     }
 }
 
-
 /// Where a snapshot lies.
 pub(super) fn path(dir: &Path, id: SpoolId, kind: Kind) -> PathBuf {
     dir.join(format!("snapshot-{}{}", id.0, kind.suffix()))
@@ -91,12 +90,7 @@ pub(super) struct Spools {
 
 impl Spools {
     /// Of the snapshots that an earlier process left behind only `kept` is of use: nothing says what follows the others.
-    pub(super) fn new(
-        dir: PathBuf,
-        quota: Arc<Quota>,
-        reports: Reports,
-        kept: Option<Kept>,
-    ) -> anyhow::Result<Self> {
+    pub(super) fn new(dir: PathBuf, quota: Arc<Quota>, reports: Reports, kept: Option<Kept>) -> anyhow::Result<Self> {
         let newest = kept.as_ref().map(|kept| kept.id);
         let mut spools = Self { dir, quota, reports, arriving: BTreeMap::new(), whole: BTreeMap::new(), newest };
         spools.remove_all_but(newest).with_context(|| format!("cannot clear {}", spools.dir.display()))?;
@@ -359,8 +353,7 @@ mod tests {
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).expect("a waker"));
         let (sender, events) = channel();
         let quota = Quota::new(dir.path().into(), 1000);
-        let spools =
-            Spools::new(dir.path().into(), quota, Reports { sender, waker }, None).expect("an empty spool");
+        let spools = Spools::new(dir.path().into(), quota, Reports { sender, waker }, None).expect("an empty spool");
         (dir, poll, events, spools)
     }
 

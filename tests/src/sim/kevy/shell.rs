@@ -194,6 +194,7 @@ impl Shell {
         };
         let fault = |error| match error {
             RewriteError::Plugin(fault) => Fault::from(fault),
+            RewriteError::Unfit(fault) => fault,
             RewriteError::Snapshot(error) => Fault::new(Party::Own, error.to_string()),
         };
         let (mut out, mut rest) = (Vec::new(), spooled);

@@ -111,6 +111,7 @@ pub(super) fn refuse_of_redis(file: &File, checks: &mut Checks) {
         refuse(view.unknown_replica.as_ref(), "unknown_replica", version, checks);
         let disk = "has no meaning for kevy: what is kept for its replicas is kept in memory";
         refuse(view.backlog.disk.as_ref(), "backlog.disk", disk, checks);
+        refuse(view.floor.as_ref(), "floor", "has no meaning for kevy: use `dialect` in [upstream]", checks);
         let transaction = "has no meaning for kevy: there are no transactions in its stream";
         refuse(view.limits.transaction.as_ref(), "limits.transaction", transaction, checks);
         let repair = "has no meaning for kevy: it does not tell a value together with its place in the stream";

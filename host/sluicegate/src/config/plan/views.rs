@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use sluicegate_core::limits;
+use sluicegate_core::rdb::{Family, ServerVersion};
 use sluicegate_core::settings::{self, User, ViewSettings};
 use toml::Spanned;
 
@@ -75,6 +76,7 @@ fn view_settings(view: &View, checks: &mut Checks) -> ViewSettings {
         Some(UnknownReplica::Refuse) => settings::UnknownReplica::Refuse,
         Some(UnknownReplica::Accept) | None => settings::UnknownReplica::Accept,
     };
+    settings.floor = view.floor.as_ref().and_then(|floor| checks.take(floor, lowest(floor.get_ref())));
     settings.replicas_max = checks.within("max_replicas", view.max_replicas.as_ref(), settings.replicas_max, REPLICAS);
     let backlog = limits::BACKLOG_BYTES_MIN..=BACKLOG_BYTES_MAX;
     settings.backlog_bytes =
@@ -97,6 +99,23 @@ fn view_settings(view: &View, checks: &mut Checks) -> ViewSettings {
         checks.error(hard, format!("`replica_output.hard` is above the view's backlog, which is {backlog}"));
     }
     settings
+}
+
+/// The lowest server of a view, as `redis 7.0` or `valkey 8.1`.
+fn lowest(text: &str) -> Result<ServerVersion, String> {
+    let (name, version) = text.split_once(' ').unwrap_or((text, ""));
+    let (family, oldest) = match name.to_ascii_lowercase().as_str() {
+        "redis" => (Family::Redis, "6.2"),
+        "valkey" => (Family::Valkey, "7.2"),
+        _ => return Err(format!("bad floor `{text}`: write \"redis 7.0\" or \"valkey 8.1\"")),
+    };
+    let floor = ServerVersion::parse(family, version);
+    let floor = floor.ok_or_else(|| format!("bad version `{version}` in the floor: write two numbers, as 7.0"))?;
+    // What older servers know of commands is not known.
+    match ServerVersion::parse(family, oldest) {
+        Some(oldest) if !floor.covers(&oldest) => Err(format!("the floor is {floor}; it can be {oldest} and later")),
+        _ => Ok(floor),
+    }
 }
 
 /// What becomes of keys that depend on keys which the view does not have.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sluicegate_core::contract::SpoolId;
 use sluicegate_core::fault::{Fault, Party};
-use sluicegate_core::rdb::Head;
+use sluicegate_core::rdb::{Head, Target};
 
 use super::shelf::Shelf;
 use super::{Stop, Wanted, own};
@@ -24,6 +24,8 @@ pub(super) struct Key {
     pub(super) view: usize,
     pub(super) spool: SpoolId,
     pub(super) head: Head,
+    /// The format that it is written in, if that is not the snapshot's own.
+    pub(super) target: Option<Target>,
 }
 
 /// The file and what is known of it. Gone from the disk with the last one that holds it.

@@ -87,7 +87,8 @@ mod tests {
     use crate::reactor::ship::Wanted;
 
     fn key(spool: u64) -> Key {
-        Key { view: 3, spool: SpoolId(spool), head: Head { repl_id: [b'a'; 40], repl_offset: 7, stream_db: 0 } }
+        let head = Head { repl_id: [b'a'; 40], repl_offset: 7, stream_db: 0 };
+        Key { view: 3, spool: SpoolId(spool), head, target: None }
     }
 
     fn shelf() -> (tempfile::TempDir, Arc<Shelf>) {

@@ -15,7 +15,7 @@ use crate::reactor::spool::Reader;
 pub(super) fn make(key: &Key, mut spool: Reader, plugins: &Plugins, maker: &mut Maker) -> Result<(), Stop> {
     let began = Instant::now();
     let mut pipeline = pipeline(plugins, key.view)?;
-    let mut rewriter = Rewriter::new(key.head);
+    let mut rewriter = key.target.map_or_else(|| Rewriter::new(key.head), |target| Rewriter::to(key.head, target));
     let mut made = Vec::with_capacity(PIECE_BYTES);
     each_piece(&mut spool, |piece| {
         maker.check_wanted()?;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sluicegate_core::contract::SpoolId;
 use sluicegate_core::position::ReplId;
-use sluicegate_core::rdb::{Crc64, CrcKind, Family, Summary};
+use sluicegate_core::rdb::{Crc64, CrcKind, Family, Kinds, Summary};
 use sluicegate_core::snapshot::Origin;
 
 use super::stored::Sums;
@@ -43,6 +43,11 @@ struct Meta {
     keys: u64,
     expires: u64,
     functions: u64,
+    types: u64,
+    /// In hexadecimal: they have 64 bits, and numbers of the text have 63.
+    modules: Vec<String>,
+    key_metadata: bool,
+    slot_imports: bool,
     checked: bool,
     server_version: Option<String>,
     repl_id: Option<String>,
@@ -68,6 +73,10 @@ impl Meta {
             keys: summary.keys,
             expires: summary.expires,
             functions: summary.functions,
+            types: summary.kinds.types,
+            modules: summary.kinds.modules.iter().map(|id| format!("{id:x}")).collect(),
+            key_metadata: summary.kinds.key_metadata,
+            slot_imports: summary.kinds.slot_imports,
             checked: summary.crc == CrcKind::Checked,
             server_version: summary.server_version.clone(),
             repl_id: summary.repl_id.map(|id| id.iter().copied().map(char::from).collect()),
@@ -82,6 +91,12 @@ impl Meta {
             "valkey" => Family::Valkey,
             _ => return None,
         };
+        let kinds = Kinds {
+            types: self.types,
+            modules: self.modules.iter().filter_map(|id| u64::from_str_radix(id, 16).ok()).collect(),
+            key_metadata: self.key_metadata,
+            slot_imports: self.slot_imports,
+        };
         let summary = Summary {
             family,
             version: self.rdb_version,
@@ -89,6 +104,7 @@ impl Meta {
             keys: self.keys,
             expires: self.expires,
             functions: self.functions,
+            kinds,
             server_version: self.server_version,
             repl_id: self.repl_id.and_then(|id| id.as_bytes().try_into().ok()),
             repl_offset: self.repl_offset,
@@ -202,6 +218,7 @@ mod tests {
             keys: 3,
             expires: 2,
             functions: 1,
+            kinds: Kinds { types: 1 << 21 | 1, modules: vec![7, u64::MAX], key_metadata: false, slot_imports: true },
             server_version: Some("9.1.0\n\"checksum = \"".into()),
             repl_id: Some([b'c'; 40]),
             repl_offset: Some(-7),
