@@ -138,6 +138,8 @@ pub struct Machine {
     refresh: Refresh,
     /// A snapshot of an earlier run of the program, which the primary has not yet been asked about.
     resumable: Option<(SpoolId, Origin)>,
+    /// When the stream went on behind such a snapshot. Milliseconds.
+    resumed: Option<u64>,
     next_spool: u64,
     views: Vec<View>,
     /// For each view: the end of its stream when that last moved, and when. Milliseconds.
@@ -193,6 +195,7 @@ impl Machine {
             arriving: None,
             spools: Vec::new(),
             resumable: None,
+            resumed: None,
             next_spool: 0,
             views,
             replicas: BTreeMap::new(),
