@@ -142,6 +142,8 @@ pub struct Machine {
     refresh: Refresh,
     /// A snapshot of an earlier run of the program, which the primary has not yet been asked about.
     resumable: Option<(SpoolId, Origin)>,
+    /// When the stream went on behind such a snapshot. Milliseconds.
+    resumed: Option<u64>,
     next_spool: u64,
     views: Vec<View>,
     /// Views whose logs were lost, and when. Milliseconds.
@@ -199,6 +201,7 @@ impl Machine {
             arriving: None,
             spools: Vec::new(),
             resumable: None,
+            resumed: None,
             next_spool: 0,
             lost_logs: Vec::new(),
             views,

@@ -305,6 +305,7 @@ impl Machine {
             Asked::Foreign if id.is_none() => "it has none yet",
             Asked::Foreign => "it followed another history",
             Asked::TooOld => "what it lacks is no longer in the backlog",
+            Asked::Future if self.is_catching_up() => return self.later(link, "catching up with the primary"),
             Asked::Future => "it claims an offset that this history has not reached",
         };
         if id.is_some() {

@@ -232,7 +232,7 @@ impl Machine {
         };
         self.fresh_wanted = None;
         self.follow = None;
-        self.resumable = None;
+        (self.resumable, self.resumed) = (None, None);
         // Their files stay until the new one is verified: a program that is started again may still begin from them.
         self.spools.clear();
         self.forget_refresh();

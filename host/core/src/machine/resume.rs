@@ -11,6 +11,9 @@ use crate::contract::{Level, Output, SpoolId};
 use crate::position::ReplId;
 use crate::snapshot::Origin;
 
+/// So long after the stream went on behind a kept snapshot, replicas that are ahead of it are told to come again. Milliseconds.
+const CATCH_UP_MS: u64 = 5_000;
+
 impl Machine {
     /// The spool holds this verified snapshot. Said before anything else happens.
     pub fn resume_from(&mut self, id: SpoolId, origin: Origin) {
@@ -37,7 +40,13 @@ impl Machine {
             let text = format!("the primary goes on behind the kept snapshot: history {history} offset {offset}");
             self.note(Level::Info, "snapshot-resumed", text);
             self.begin_segment(id, origin);
+            self.resumed = Some(self.now.mono_ms);
         }
+    }
+
+    /// Whether our stream may still be behind what replicas of the earlier run have.
+    pub(super) fn is_catching_up(&self) -> bool {
+        self.resumed.is_some_and(|since| self.now.mono_ms.saturating_sub(since) < CATCH_UP_MS)
     }
 
     /// The history goes on under another id: snapshots of it do so, too.

@@ -311,7 +311,12 @@ fn a_program_that_is_started_again_goes_on_behind_the_snapshot_it_kept() {
         rig.kept.insert(SpoolId(7), before.kept[&id].clone());
         assert_eq!(rig.introduce("").as_bytes(), frame(&format!("PSYNC {A} 101")));
         rig.up(format!("+CONTINUE {renamed}\r\n"));
+        // A replica of the earlier run is ahead of us for a moment.
+        let ahead = rig.accept(0);
+        assert!(rig.ask(ahead, &format!("PSYNC {renamed} {}", end + 1)).starts_with("-NOMASTERLINK"));
         rig.up(&stream);
+        let back = rig.accept(0);
+        assert!(rig.ask(back, &format!("PSYNC {renamed} {}", end + 1)).starts_with("+CONTINUE"));
         assert_eq!(
             rig.machine.upstream_position().map(|(id, applied, _)| (id.as_str().len(), applied)),
             Some((40, end))
