@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use sluicegate_core::limits::SHIPS_MAX;
 use sluicegate_core::machine::Machine;
 use sluicegate_core::pipeline::Pipeline;
 use sluicegate_core::settings::{CrossKey, RepairLimits, Settings, UpstreamSettings, ViewSettings};
@@ -42,7 +43,7 @@ pub(super) fn settings(lenses: &[Lens], rng: &mut Rng) -> Settings {
     let views = views.collect();
     let mut upstream = UpstreamSettings::new("primary", 6379);
     upstream.password = rng.permille(300).then(|| primary::PASSWORD.into());
-    Settings { upstream, views, users: Vec::new(), ships_max: 2, version: "sim".into() }
+    Settings { upstream, views, users: Vec::new(), ships_max: SHIPS_MAX, version: "sim".into() }
 }
 
 pub(super) fn primary_manners(rng: &mut Rng) -> primary::Manners {
