@@ -52,6 +52,8 @@ pub struct MiniReplica {
     pub answer: Answer,
     /// The snapshot's bytes, after [`MiniReplica::take_snapshot`].
     pub snapshot: Vec<u8>,
+    /// How often it was told to wait, by a lone newline.
+    pub newlines: usize,
     /// Whether the snapshot came with an end mark instead of a length.
     pub by_mark: bool,
     /// The stream's bytes so far.
@@ -81,8 +83,9 @@ impl MiniReplica {
             ask(&["REPLCONF", "version", version])?;
         }
         reader.get_mut().write_all(&encode(&["PSYNC", id, &offset.to_string()]))?;
-        let answer = read_answer(&mut reader)?;
-        Ok(Self { reader, answer, snapshot: Vec::new(), by_mark: false, stream: Vec::new() })
+        let mut newlines = 0;
+        let answer = read_answer(&mut reader, &mut newlines)?;
+        Ok(Self { reader, answer, snapshot: Vec::new(), newlines, by_mark: false, stream: Vec::new() })
     }
 
     /// Full resync with the usual announcements: the snapshot is taken and acknowledged, the stream comes next.
@@ -120,7 +123,7 @@ impl MiniReplica {
     /// # Errors
     /// The connection broke, or there is no snapshot header.
     pub fn take_snapshot(&mut self) -> Result<()> {
-        let header = skip_newlines(&mut self.reader)?;
+        let header = skip_newlines(&mut self.reader, &mut self.newlines)?;
         let rest = header.strip_prefix('$').with_context(|| format!("a snapshot header, not {header:?}"))?;
         if let Some(mark) = rest.strip_prefix("EOF:") {
             self.by_mark = true;
@@ -277,17 +280,18 @@ fn connect(addr: SocketAddr) -> Result<BufReader<TcpStream>> {
     Ok(BufReader::with_capacity(256 * 1024, stream))
 }
 
-fn skip_newlines(reader: &mut impl BufRead) -> Result<String> {
+fn skip_newlines(reader: &mut impl BufRead, skipped: &mut usize) -> Result<String> {
     loop {
         let line = read_line(reader)?;
         if !line.is_empty() {
             return Ok(line);
         }
+        *skipped += 1;
     }
 }
 
-fn read_answer(reader: &mut impl BufRead) -> Result<Answer> {
-    let line = skip_newlines(reader)?;
+fn read_answer(reader: &mut impl BufRead, newlines: &mut usize) -> Result<Answer> {
+    let line = skip_newlines(reader, newlines)?;
     let words: Vec<_> = line.split_whitespace().collect();
     Ok(match words.as_slice() {
         ["+FULLRESYNC", id, offset] => Answer::Full { id: (*id).to_owned(), offset: offset.parse()? },

@@ -167,7 +167,7 @@ impl Proxy {
 
     fn launch(&mut self) -> Result<()> {
         let file = self.config_file();
-        let data_dir = self.dir.path().join("data");
+        let data_dir = self.data_dir();
         std::fs::create_dir_all(&data_dir)?;
         std::fs::write(&file, self.config.toml(&data_dir, &self.ports))?;
         let args = ["run".as_ref(), "--config".as_ref(), file.as_os_str()];
@@ -248,6 +248,15 @@ impl Proxy {
         self.log().lines().filter(|line| line.trim_end().ends_with(&mark)).count()
     }
 
+    /// Waits until a view can be joined.
+    ///
+    /// # Errors
+    /// It cannot within the usual patience; the message has the log.
+    pub fn wait_live(&self, view: &str) -> Result<()> {
+        wait_for("a live view", PATIENCE, || Ok(self.info(view, "replication", "repl_backlog_active")? == "1"))
+            .with_context(|| self.context())
+    }
+
     /// Waits for a log line that holds all these texts, without regard to case, and returns it.
     ///
     /// # Errors
@@ -301,6 +310,11 @@ impl Proxy {
     /// The configuration that it runs with.
     pub fn config_file(&self) -> PathBuf {
         self.dir.path().join("sluicegate.toml")
+    }
+
+    /// Where it keeps snapshots.
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
     }
 
     fn log_path(&self) -> PathBuf {

@@ -223,7 +223,7 @@ impl Machine {
     /// What follows is not a continuation of what we hold.
     fn segment_ends(&mut self, id: ReplId, offset: u64) {
         self.full_sync_cause = match (&self.fresh_wanted, &self.follow) {
-            (Some(_), _) => "backlog no longer reaches the snapshot",
+            (Some(_), _) => "the snapshot that was there was of no use any more",
             (None, Some(follow)) if follow.id == id => "the primary no longer has the bytes that follow ours",
             (None, Some(_)) => "the primary follows another history",
             (None, None) if self.resumable.is_some() => "the primary no longer has the bytes behind the kept snapshot",

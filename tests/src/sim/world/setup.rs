@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use sluicegate_core::limits::SHIPS_MAX;
 use sluicegate_core::machine::Machine;
 use sluicegate_core::pipeline::Pipeline;
 use sluicegate_core::settings::{CrossKey, RefreshSettings, RepairLimits, Settings, UpstreamSettings, ViewSettings};
@@ -48,7 +49,7 @@ pub(super) fn settings(lenses: &[Lens], rng: &mut Rng) -> Settings {
         age_ms: rng.pick(&[0, 0, 20_000]),
         every_ms: rng.pick(&[300, 2_000, 30_000]),
     };
-    Settings { upstream, views, users: Vec::new(), refresh, ships_max: 2, version: "sim".into() }
+    Settings { upstream, views, users: Vec::new(), refresh, ships_max: SHIPS_MAX, version: "sim".into() }
 }
 
 pub(super) fn primary_manners(rng: &mut Rng) -> primary::Manners {
