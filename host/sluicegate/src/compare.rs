@@ -9,7 +9,7 @@
 //! where fields can expire, or of the members of one vector set.
 
 mod details;
-mod elements;
+pub(crate) mod elements;
 mod functions;
 mod reading;
 mod report;
