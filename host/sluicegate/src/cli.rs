@@ -3,6 +3,7 @@
 mod compare;
 pub(crate) mod exit;
 mod explain;
+mod rdb;
 mod run;
 mod validate;
 
@@ -21,6 +22,7 @@ Examples:
   sluicegate compare --config sluicegate.toml --view eu --replica replica:6379
                                                    does the replica hold what it must?
   sluicegate explain 'RENAME a b' --view eu        what a view makes of a command, and why
+  sluicegate rdb diff yesterday.rdb today.rdb      in what do two dump files differ?
 
 Exit codes: 0 ok, 64 usage, 70 our own fault, 74 input or output, 78 configuration";
 
@@ -45,6 +47,8 @@ enum Verb {
     Compare(compare::Args),
     /// Tell what a view makes of a command, and why, without a primary
     Explain(explain::Args),
+    /// Filter, show and compare dump files, without a server
+    Rdb(rdb::Args),
     /// Show a primary, the proxy and two replicas at work, and check the replicas
     Demo(demo::Args),
     /// Run a program that ends when the process PARENT ends
@@ -68,6 +72,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Validate(args) => args.run().map(|()| exit::OK),
         Verb::Compare(args) => args.run(),
         Verb::Explain(args) => args.run().map(|()| exit::OK),
+        Verb::Rdb(args) => args.run(),
         Verb::Demo(args) => args.run().map(|()| exit::OK),
         Verb::WithParent(args) => args.run().map(|()| exit::OK),
     };

@@ -7,6 +7,7 @@ mod compare;
 mod config;
 mod demo;
 mod logging;
+mod rdb;
 mod reactor;
 
 use std::process::ExitCode;
