@@ -9,6 +9,7 @@ mod demo;
 mod logging;
 mod rdb;
 mod reactor;
+mod status;
 
 use std::process::ExitCode;
 

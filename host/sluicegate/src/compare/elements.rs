@@ -53,9 +53,9 @@ impl Element {
         Self { text: text.into(), digest: digest(Sha256::new_with_prefix(text)) }
     }
 
-    /// A member's score. Servers write the same one in several ways: `0.1`, `0.10000000000000001`.
+    /// A member's score. Servers write the same one in several ways: `0.1`, `0.10000000000000001`; -0 is 0 in a listpack.
     pub(crate) fn score(number: f64) -> Self {
-        Self::phrase(&format!("{number:?}"))
+        Self::phrase(&format!("{:?}", number + 0.0))
     }
 
     /// Several as one.
