@@ -259,6 +259,18 @@ fn a_damaged_dump_is_named_and_nothing_is_made_of_it() {
     }
 }
 
+/// The walker passes what is packed inside a value; who looks into it finds the damage, and says where.
+#[test]
+fn a_value_that_does_not_unpack_is_named() {
+    let folder = folder();
+    let packed = dump(&folder, "packed.rdb", |out| out.extend_from_slice(b"\x00\x01k\xc3\x02\x09\x05a"));
+    for said in [rdb(&["cat"], &[&packed]), rdb(&["diff"], &[&packed, &packed])] {
+        assert_eq!(said.code, 74, "{}", said.err);
+        let named = "packed.rdb cannot be used: the value of \"k\" is broken: ";
+        assert!(said.err.contains(named), "{}", said.err);
+    }
+}
+
 #[test]
 fn mistakes_are_told_by_their_exit_codes() {
     let folder = folder();

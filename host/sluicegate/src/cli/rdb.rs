@@ -33,8 +33,8 @@ Example:
 
 Keys are compared with their expiries and values, whatever wrote the dumps and in whatever order: a value is what it is made
 of, not its encoding. By their bytes alone are compared: what modules keep, types that are not looked into, and what is above
-64 MiB in one packed piece; where such a value is written in two ways, it is undecided. Of streams, counters and times of
-reading are left out, of all keys idle times and frequencies.
+64 MiB in one packed piece; where such a value is written in two ways, it is undecided. Left out are counters of streams and
+times of reading, idle times and frequencies, what a dump says of itself, and what modules keep beside keys.
 + is in the second dump only, - in the first only, ! differs, ? is undecided.
 Memory: 64 MiB for each dump and 64 MiB for a packed value; what is more lies in a temporary file (TMPDIR).
 Exit codes: 0 equal, 1 different, 2 nothing different but some keys undecided, 64 usage, 74 a file is damaged or cannot be read";

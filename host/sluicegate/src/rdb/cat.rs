@@ -48,7 +48,7 @@ pub(crate) fn cat(path: &Path, json: bool, out: &mut dyn Write) -> anyhow::Resul
             Part::Key(key) => {
                 summary.keys += 1;
                 summary.expiring += u64::from(key.expires_ms.is_some());
-                let value = value::read(&mut dump, family, key.kind)?;
+                let value = value::read(&mut dump, family, &key)?;
                 say(out, json, &Line { db, key: &key, value, bytes: dump.value_bytes })?;
             }
             Part::End(crc) => summary.is_checked = crc == CrcKind::Checked,

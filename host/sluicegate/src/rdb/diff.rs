@@ -71,7 +71,7 @@ fn holdings(path: &Path, doing: &'static str) -> anyhow::Result<Sorted<Holding>>
             Part::Select(number) => db = number,
             Part::Function(source) => sorter.push(Holding::library(&source))?,
             Part::Key(key) => {
-                let value = value::read(&mut dump, family, key.kind)?;
+                let value = value::read(&mut dump, family, &key)?;
                 sorter.push(Holding::key(db, family, key, value))?;
             }
             Part::Aux(..) | Part::End(_) => {}

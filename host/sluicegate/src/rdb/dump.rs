@@ -11,6 +11,7 @@ use anyhow::Context;
 use sluicegate_core::rdb::{self, CrcKind, Family, RdbError, Sink, Walker};
 
 use super::progress::Progress;
+use super::text;
 
 /// Bytes that are read at once, and so about what is held of a dump. A part that has to be whole may take more for a moment.
 pub(super) const PIECE_BYTES: usize = 256 * 1024;
@@ -53,6 +54,8 @@ pub(super) struct Dump {
     file: File,
     walker: Walker,
     parts: Parts,
+    /// What was read last.
+    input: Vec<u8>,
     /// The piece of a value that is to be read next, in `parts.bytes`.
     piece: Range<usize>,
     /// Whether the value at hand has no further piece.
@@ -74,6 +77,7 @@ impl Dump {
             file,
             walker: Walker::new(),
             parts: Parts::default(),
+            input: vec![0; PIECE_BYTES],
             piece: 0..0,
             is_last: true,
             value_bytes: 0,
@@ -107,6 +111,11 @@ impl Dump {
         ValueReader(self)
     }
 
+    /// What is wrong with the value of the key that came last.
+    pub(super) fn broken_value(&self, key: &Key, what: &io::Error) -> io::Error {
+        damage(&self.name, format!("the value of \"{}\" is broken: {what}", text(&key.name)))
+    }
+
     fn next_piece(&mut self) -> io::Result<()> {
         loop {
             match self.parts.queue.pop_front() {
@@ -124,14 +133,14 @@ impl Dump {
 
     /// Reads on.
     fn fill(&mut self) -> io::Result<()> {
-        let mut input = vec![0; PIECE_BYTES];
-        let read = read(&mut self.file, &mut input, &self.name)?;
+        let read = read(&mut self.file, &mut self.input, &self.name)?;
         self.parts.bytes.clear();
         self.parts.bytes.shrink_to(PIECE_BYTES);
         if read == 0 {
             return self.walker.finish().map_err(|error| damaged(&self.name, &error));
         }
-        let taken = self.walker.push(&input[..read], &mut self.parts).map_err(|error| damaged(&self.name, &error))?;
+        let taken = self.walker.push(&self.input[..read], &mut self.parts);
+        let taken = taken.map_err(|error| damaged(&self.name, &error))?;
         self.progress.add(read as u64);
         if taken < read { Err(goes_on(&self.name, self.walker.bytes())) } else { Ok(()) }
     }

@@ -36,7 +36,7 @@ pub(crate) fn filter(
     }
     let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write_error = || format!("cannot write {}", out.display());
-    let mut made = NamedTempFile::new_in(folder).with_context(write_error)?;
+    let mut made = beside(folder, out).with_context(write_error)?;
     let head = Head { repl_id: history, repl_offset: 0, stream_db: 0 };
     let stats = {
         let progress = Progress::alone("filtering", about.len());
@@ -50,6 +50,12 @@ pub(crate) fn filter(
     // Not before this does the name survive a power cut.
     File::open(folder).and_then(|folder| folder.sync_all()).with_context(write_error)?;
     Ok(stats)
+}
+
+/// A file for what is not yet whole, gone unless it is given its name. Where we are killed it stays, and says what it is.
+fn beside(folder: &Path, out: &Path) -> io::Result<NamedTempFile> {
+    let name = out.file_name().unwrap_or_default().to_string_lossy();
+    tempfile::Builder::new().prefix(&format!(".{name}-")).suffix(".part").tempfile_in(folder)
 }
 
 struct Pass<'a> {

@@ -15,6 +15,7 @@ use sluicegate_core::rdb::Family;
 use self::packed::{Broken, Entry};
 use self::wire::Wire;
 use super::Dump;
+use super::dump::Key;
 use super::kinds::{Encoding, Type, meaning};
 use crate::compare::elements::{Element, Folding, folded};
 
@@ -36,23 +37,17 @@ pub(super) struct Value {
     pub(super) by_bytes: bool,
 }
 
-/// Reads the value of the key that came last.
+/// Reads the value of `key`, which came last.
 ///
 /// # Errors
 /// The file is damaged, or cannot be read.
-pub(super) fn read(dump: &mut Dump, family: Family, kind: u8) -> io::Result<Value> {
-    let (kind, encoding) = meaning(family, kind);
-    let mut reading = Reading { wire: Wire(dump.value()), sum: Sum::new(kind == Type::List), by_bytes: false };
-    let (count, digest) = match encoding {
-        Encoding::Closed => reading.closed()?,
-        Encoding::Text => reading.string()?,
-        Encoding::Stream(layout) => stream::read(&mut reading, layout)?,
-        _ => {
-            reading.elements(kind, encoding)?;
-            (reading.sum.count, reading.sum.digest)
-        }
-    };
-    Ok(Value { kind, encoding, count, digest, by_bytes: reading.by_bytes })
+pub(super) fn read(dump: &mut Dump, family: Family, key: &Key) -> io::Result<Value> {
+    let mut reading = Reading { wire: Wire(dump.value()), sum: Sum::new(false), by_bytes: false };
+    reading.value(family, key.kind).map_err(|error| match error.kind() {
+        // What is wrong with the file itself, or with the disk, is said by who reads it.
+        io::ErrorKind::Other | io::ErrorKind::UnexpectedEof => dump.broken_value(key, &error),
+        _ => error,
+    })
 }
 
 /// Elements, folded.
@@ -82,6 +77,21 @@ struct Reading<'d> {
 }
 
 impl Reading<'_> {
+    fn value(&mut self, family: Family, kind: u8) -> io::Result<Value> {
+        let (kind, encoding) = meaning(family, kind);
+        self.sum.ordered = kind == Type::List;
+        let (count, digest) = match encoding {
+            Encoding::Closed => self.closed()?,
+            Encoding::Text => self.string()?,
+            Encoding::Stream(layout) => stream::read(self, layout)?,
+            _ => {
+                self.elements(kind, encoding)?;
+                (self.sum.count, self.sum.digest)
+            }
+        };
+        Ok(Value { kind, encoding, count, digest, by_bytes: self.by_bytes })
+    }
+
     /// All that is left, as bytes.
     fn closed(&mut self) -> io::Result<(u64, u128)> {
         self.by_bytes = true;

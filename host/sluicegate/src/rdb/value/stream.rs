@@ -47,7 +47,7 @@ fn node(reading: &mut Reading<'_>) -> io::Result<()> {
         reading.wire.pour(head, |piece| first.extend_from_slice(piece))?;
     }
     let Ok(first) = <[u8; 16]>::try_from(first) else {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "a node of a stream has no id"));
+        return Err(io::Error::other("a node of a stream has no id"));
     };
     reading.look_into(|blob, sum| entries(listpack(blob)?, raw_id(first), sum))
 }
