@@ -39,8 +39,11 @@ fn a_proxy_at_work_is_shown() -> Result<()> {
 
     let upstream = format!("upstream  {}  link up, connected, offset ", primary.addr());
     let own = format!("{}  online, offset ", replica.addr());
-    let picture =
-        wait_status(&proxy, "members", &[&upstream, "1 full sync (", "replicas of view 'members'", &own, " 3 keys, "])?;
+    let picture = wait_status(
+        &proxy,
+        "members",
+        &[&upstream, "1 full sync (", "replicas of view 'members'", &own, " keys, Redis-10, "],
+    )?;
     let view = |name: &str| picture.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap_or_default();
     ensure!(view("all").contains("  live     0 ") && view("all").ends_with("no plugins"), "{picture}");
     ensure!(view("members").contains("  live     1 ") && view("members").ends_with("members+shorter"), "{picture}");
