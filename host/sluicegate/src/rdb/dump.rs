@@ -188,6 +188,8 @@ struct Parts {
     /// What the pieces of values point into.
     bytes: Vec<u8>,
     expires_ms: Option<i64>,
+    /// Whether the last key's value has not ended.
+    in_value: bool,
 }
 
 enum Queued {
@@ -202,13 +204,12 @@ impl Sink for Parts {
     fn part(&mut self, raw: &[u8], part: rdb::Part<'_>) -> Result<(), RdbError> {
         let part = match part {
             rdb::Part::Value { last } => {
-                let start = self.bytes.len();
-                self.bytes.extend_from_slice(raw);
-                self.queue.push_back(Queued::Piece(start..self.bytes.len(), last));
+                self.piece(raw, last);
                 return Ok(());
             }
             rdb::Part::Key { name, .. } => {
                 let kind = raw.first().copied().unwrap_or_default();
+                self.in_value = true;
                 Part::Key(Key { name: name.to_vec(), kind, expires_ms: self.expires_ms.take() })
             }
             rdb::Part::Attribute => {
@@ -220,10 +221,24 @@ impl Sink for Parts {
             rdb::Part::Select(db) => Part::Select(db),
             rdb::Part::Function { source } => Part::Function(source.to_vec()),
             rdb::Part::End(crc) => Part::End(crc),
+            // What stands between a key and the end of its value belongs to it, whatever it is called.
+            _ if self.in_value => {
+                self.piece(raw, false);
+                return Ok(());
+            }
             _ => return Ok(()),
         };
         self.queue.push_back(Queued::Part(part));
         Ok(())
+    }
+}
+
+impl Parts {
+    fn piece(&mut self, raw: &[u8], is_last: bool) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(raw);
+        self.queue.push_back(Queued::Piece(start..self.bytes.len(), is_last));
+        self.in_value = !is_last;
     }
 }
 
