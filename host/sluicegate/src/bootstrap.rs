@@ -12,11 +12,14 @@ use std::time::Instant;
 
 use anyhow::Context;
 use sluicegate_core::pipeline::Pipeline;
+use sluicegate_core::position::ReplId;
+use sluicegate_core::rdb::RewriteStats;
 use sluicegate_guest::{GuestPipeline, Plugin, Room, RoomSettings};
 
 use self::core::Core;
 use crate::compare;
-use crate::config::{ConfigError, Plan, Ports};
+use crate::config::{ConfigError, Plan, PluginPlan, Ports};
+use crate::rdb;
 use crate::reactor::{self, Clock, Reactor, Snapshots};
 
 /// Runs the proxy until it is told to stop.
@@ -101,6 +104,18 @@ pub(crate) fn compare(
     let plugins = Plugins::load(&plan)?;
     let mut view = compare::View::new(&plan.views[view].settings.name, plugins.guests(view)?);
     compare::run(order, &mut view, progress)
+}
+
+/// Makes the dump `out` of the dump `from`, through these plugins.
+///
+/// # Errors
+/// A plugin does not load or fails; a file is damaged, or cannot be read or written.
+pub(crate) fn filter_dump(plugins: &[PluginPlan], from: &Path, out: &Path) -> anyhow::Result<RewriteStats> {
+    let room = Room::new(RoomSettings::default())?;
+    let load = |plugin: &PluginPlan| Ok(Arc::new(room.load(plugin.spec()?)?));
+    let plugins = plugins.iter().map(load).collect::<anyhow::Result<Vec<_>>>()?;
+    // Of another history than the old dump: with that one's id and offset, a replica of the old server could go on here.
+    rdb::filter::filter(from, out, &mut room.pipeline(&plugins)?, *ReplId::from_entropy(entropy()).as_bytes())
 }
 
 /// Makes the data directory, private to this user, and keeps others out of it while the returned file is open.

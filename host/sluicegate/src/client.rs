@@ -1,11 +1,11 @@
-//! A small blocking client: what a kevy is asked at the start, what servers are asked when they are compared, what the demo
-//! asks of its own, and what its model servers are built on.
+//! A small blocking client: what a kevy is asked at the start, what servers are asked when they are compared, what a view's port
+//! is asked for its state, what the demo asks of its own, and what its model servers are built on.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use sluicegate_core::resp::write_command;
 
 /// A server that says nothing for this long has failed.
@@ -70,6 +70,35 @@ pub(super) enum Head {
     Array(usize),
 }
 
+/// Where a server is and who asks it.
+#[derive(Debug, Clone)]
+pub(crate) struct Address {
+    /// What it is called in messages.
+    pub(crate) party: &'static str,
+    /// Host and port.
+    pub(crate) place: (String, u16),
+    /// ACL user; `None`: the default one.
+    pub(crate) user: Option<String>,
+    /// Password; `None`: no AUTH.
+    pub(crate) password: Option<String>,
+    /// Silence after which it has failed.
+    pub(crate) timeout: Duration,
+}
+
+impl Address {
+    /// `the replica at 10.0.0.5:6379`
+    pub(super) fn who(&self) -> String {
+        let (host, port) = &self.place;
+        format!("the {} at {host}:{port}", self.party)
+    }
+
+    /// Connects.
+    pub(super) fn dial(&self) -> anyhow::Result<Connection> {
+        let link = Connection::dial(&self.place, self.timeout);
+        link.with_context(|| format!("cannot connect to {}", self.who()))
+    }
+}
+
 /// One connection, as client or as server.
 pub(super) struct Connection {
     reader: BufReader<TcpStream>,
@@ -111,6 +140,14 @@ impl Connection {
     /// The socket, to write to.
     pub(super) fn stream(&self) -> &TcpStream {
         self.reader.get_ref()
+    }
+
+    /// Says who asks, and returns the answer; `None` if the address says nothing of that.
+    pub(super) fn log_in(&mut self, address: &Address) -> io::Result<Option<Value>> {
+        let Some(password) = &address.password else { return Ok(None) };
+        let words: Vec<&str> = [Some("AUTH"), address.user.as_deref(), Some(password)].into_iter().flatten().collect();
+        self.send(&words)?;
+        self.value().map(Some)
     }
 
     /// Sends a command and returns its answer; an error reply is an error.
@@ -218,6 +255,17 @@ impl Connection {
         bytes.truncate(length);
         Ok(bytes)
     }
+}
+
+/// What became of a connection to `who`, in words.
+pub(super) fn lost<T>(result: io::Result<T>, who: &str) -> anyhow::Result<T> {
+    result
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, "it said nothing for too long"),
+            io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "it closed the connection"),
+            _ => error,
+        })
+        .with_context(|| format!("lost {who}"))
 }
 
 /// What came is not RESP.

@@ -9,7 +9,7 @@
 //! where fields can expire, or of the members of one vector set.
 
 mod details;
-mod elements;
+pub(crate) mod elements;
 mod functions;
 mod reading;
 mod report;
@@ -25,7 +25,6 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 pub(crate) use report::Findings;
-pub(crate) use server::Address;
 pub(crate) use view::View;
 
 use reading::Glance;
@@ -33,6 +32,8 @@ use server::{Features, Server, trouble};
 use suspects::Suspect;
 use verdict::Rules;
 use view::Kept;
+
+use crate::client::Address;
 
 /// Keys that a server is asked for at once.
 const PAGE: usize = 512;

@@ -7,7 +7,9 @@ mod compare;
 mod config;
 mod demo;
 mod logging;
+mod rdb;
 mod reactor;
+mod status;
 
 use std::process::ExitCode;
 

@@ -1,6 +1,5 @@
 //! `sluicegate compare`: does this replica hold exactly that view of the primary?
 
-use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -9,7 +8,8 @@ use anyhow::Context;
 
 use super::exit;
 use crate::bootstrap;
-use crate::compare::{Address, Findings, Order};
+use crate::client::Address;
+use crate::compare::{Findings, Order};
 use crate::config::{self, ConfigError, Plan, Time, Upstream};
 
 const EXAMPLES: &str = "\
@@ -113,7 +113,7 @@ impl Args {
             party: "replica",
             place: self.replica.clone(),
             user: self.replica_user.clone(),
-            password: self.password()?,
+            password: super::password(self.replica_password_file.as_deref())?,
             timeout,
         };
         Ok(Order {
@@ -124,12 +124,6 @@ impl Args {
             database: self.database,
             known_faults: self.known_faults,
         })
-    }
-
-    fn password(&self) -> anyhow::Result<Option<String>> {
-        let Some(file) = &self.replica_password_file else { return Ok(None) };
-        let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-        Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
     }
 
     fn print(&self, findings: &Findings) -> io::Result<()> {

@@ -41,7 +41,7 @@ pub(super) enum Shape {
 
 /// One element.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Element {
+pub(crate) struct Element {
     /// How it begins.
     pub(super) text: Vec<u8>,
     digest: u128,
@@ -49,17 +49,72 @@ pub(super) struct Element {
 
 impl Element {
     /// One that is made of a phrase.
-    pub(super) fn phrase(text: &str) -> Self {
+    pub(crate) fn phrase(text: &str) -> Self {
         Self { text: text.into(), digest: digest(Sha256::new_with_prefix(text)) }
     }
 
+    /// A member's score. Servers write the same one in several ways: `0.1`, `0.10000000000000001`; -0 is 0 in a listpack.
+    pub(crate) fn score(number: f64) -> Self {
+        Self::phrase(&format!("{:?}", number + 0.0))
+    }
+
     /// Several as one.
-    fn joined(parts: &[Self]) -> Self {
+    pub(crate) fn joined(parts: &[Self]) -> Self {
         let mut hash = Sha256::new();
         parts.iter().for_each(|part| hash.update(part.digest.to_be_bytes()));
         let mut text = parts.iter().map(|part| part.text.as_slice()).collect::<Vec<_>>().join(&b" "[..]);
         text.truncate(TEXT_BYTES_MAX);
         Self { text, digest: digest(hash) }
+    }
+}
+
+/// An element that is folded while its bytes come.
+#[derive(Debug)]
+pub(crate) struct Folding {
+    text: Vec<u8>,
+    hash: Sha256,
+    length: usize,
+    is_value: bool,
+}
+
+impl Folding {
+    /// One of so many bytes, or of at most so many. `is_value`: it is a whole value, and may be a HyperLogLog.
+    pub(crate) fn new(length: usize, is_value: bool) -> Self {
+        Self { text: Vec::new(), hash: Sha256::new(), length, is_value }
+    }
+
+    /// Takes the next bytes.
+    pub(crate) fn push(&mut self, piece: &[u8]) {
+        let head = self.length.min(TEXT_BYTES_MAX);
+        let (front, rest) = piece.split_at(piece.len().min(head - self.text.len()));
+        self.text.extend_from_slice(front);
+        if self.text.len() == head && !front.is_empty() {
+            if self.is_value {
+                forget_count(&mut self.text, self.length);
+            }
+            self.hash.update(&self.text);
+        }
+        self.hash.update(rest);
+    }
+
+    /// The element, once all of its bytes have come.
+    pub(crate) fn finish(mut self) -> Element {
+        if self.text.len() < self.length.min(TEXT_BYTES_MAX) {
+            self.hash.update(&self.text);
+        }
+        Element { text: self.text, digest: digest(self.hash) }
+    }
+}
+
+/// The digest of some elements and one more.
+pub(crate) fn folded(elements: u128, one: &Element, ordered: bool) -> u128 {
+    match ordered {
+        // A sum is the same in every order.
+        false => elements.wrapping_add(one.digest),
+        true => {
+            let hash = Sha256::new_with_prefix(elements.to_be_bytes());
+            digest(hash.chain_update(one.digest.to_be_bytes()))
+        }
     }
 }
 
@@ -86,14 +141,7 @@ impl Elements {
     /// Adds one.
     pub(super) fn push(&mut self, element: Element) {
         self.count += 1;
-        self.digest = match self.ordered {
-            // A sum is the same in every order.
-            false => self.digest.wrapping_add(element.digest),
-            true => {
-                let hash = Sha256::new_with_prefix(self.digest.to_be_bytes());
-                digest(hash.chain_update(element.digest.to_be_bytes()))
-            }
-        };
+        self.digest = folded(self.digest, &element, self.ordered);
         self.held_bytes += size_of::<Element>() + element.text.len();
         if self.held_bytes <= HELD_BYTES_MAX {
             self.held.push(element);
@@ -152,11 +200,10 @@ fn entry(link: &mut Connection) -> io::Result<Element> {
     (0..count).try_fold(id, |whole, _| Ok(Element::joined(&[whole, leaf(link)?])))
 }
 
-/// Servers write the same score in several ways: `0.1`, `0.10000000000000001`.
 fn score(link: &mut Connection) -> io::Result<Element> {
     let text = leaf(link)?.text;
     let number: f64 = String::from_utf8_lossy(&text).parse().map_err(broken)?;
-    Ok(Element::phrase(&format!("{number:?}")))
+    Ok(Element::score(number))
 }
 
 fn leaf(link: &mut Connection) -> io::Result<Element> {
@@ -169,20 +216,9 @@ fn leaf(link: &mut Connection) -> io::Result<Element> {
 }
 
 fn bulk(link: &mut Connection, length: usize, is_value: bool) -> io::Result<Element> {
-    let (mut text, mut hash) = (Vec::new(), Sha256::new());
-    let head = length.min(TEXT_BYTES_MAX);
-    link.pour(length, |piece| {
-        let (front, rest) = piece.split_at(piece.len().min(head - text.len()));
-        text.extend_from_slice(front);
-        if text.len() == head && !front.is_empty() {
-            if is_value {
-                forget_count(&mut text, length);
-            }
-            hash.update(&text);
-        }
-        hash.update(rest);
-    })?;
-    Ok(Element { text, digest: digest(hash) })
+    let mut folding = Folding::new(length, is_value);
+    link.pour(length, |piece| folding.push(piece))?;
+    Ok(folding.finish())
 }
 
 /// In a HyperLogLog, the number that was last counted. The value stays what it is without.

@@ -1,33 +1,16 @@
 //! One of the two servers: questions that are answered together, as of one moment.
 
 use std::io::{self, Write};
-use std::time::Duration;
 
-use anyhow::Context;
 use sluicegate_core::resp::write_command;
 
-use crate::client::{Connection, Head, Value, broken};
+use crate::client::{Address, Connection, Head, Value, broken, lost};
 
 /// What a user of ours must be allowed.
 const ACL: &str = "+@read +@connection +@transaction +info +time +command +function|list ~*";
 
 /// One command.
 pub(super) type Command<'a> = Vec<&'a [u8]>;
-
-/// Where a server is and who asks it.
-#[derive(Debug, Clone)]
-pub(crate) struct Address {
-    /// What it is called in messages.
-    pub(crate) party: &'static str,
-    /// Host and port.
-    pub(crate) place: (String, u16),
-    /// ACL user; `None`: the default one.
-    pub(crate) user: Option<String>,
-    /// Password; `None`: no AUTH.
-    pub(crate) password: Option<String>,
-    /// Silence after which it has failed.
-    pub(crate) timeout: Duration,
-}
 
 /// What some servers have and others have not.
 #[derive(Debug, Clone, Copy, Default)]
@@ -72,16 +55,10 @@ pub(super) fn trouble(text: String) -> anyhow::Error {
 impl Server {
     /// Connects, and finds out what can be asked.
     pub(super) fn open(address: &Address) -> anyhow::Result<Self> {
-        let (host, port) = &address.place;
-        let who = format!("the {} at {host}:{port}", address.party);
-        let link = Connection::dial(&address.place, address.timeout);
-        let link = link.with_context(|| format!("cannot connect to {who}"))?;
+        let (who, link) = (address.who(), address.dial()?);
         let mut server = Self { who, has: Features::default(), fence: Fence::default(), link, db: 0 };
-        if let Some(password) = &address.password {
-            let words = [Some("AUTH"), address.user.as_deref(), Some(password)];
-            // Not by `ask`: its message would have the password.
-            server.write(&[words.into_iter().flatten().map(str::as_bytes).collect()])?;
-            let answer = server.value()?;
+        let answer = server.link.log_in(address);
+        if let Some(answer) = server.io(answer)? {
             server.accept("AUTH", answer)?;
         }
         let known = server.ask(&[b"COMMAND", b"INFO", b"PEXPIRETIME", b"HPEXPIRETIME"])?;
@@ -177,13 +154,7 @@ impl Server {
     }
 
     fn io<T>(&self, result: io::Result<T>) -> anyhow::Result<T> {
-        result
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, "it said nothing for too long"),
-                io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "it closed the connection"),
-                _ => error,
-            })
-            .with_context(|| format!("lost {}", self.who))
+        lost(result, &self.who)
     }
 
     /// The server says no: why, and what to do.
@@ -242,6 +213,7 @@ mod tests {
     use std::io::Read;
     use std::net::TcpListener;
     use std::thread;
+    use std::time::Duration;
 
     use super::*;
 

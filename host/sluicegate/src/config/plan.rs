@@ -20,7 +20,7 @@ use sluicegate_core::settings::{RefreshSettings, UpstreamSettings, User, ViewSet
 use sluicegate_guest::{OnError, PluginSpec};
 use tracing_subscriber::EnvFilter;
 
-use super::file::{File, LogFormat, Protocol};
+use super::file::{File, LogFormat, Plugin, Protocol};
 use super::report::{self, ConfigError, Problem};
 use checks::Checks;
 pub(crate) use kevy::Kevy;
@@ -123,7 +123,7 @@ pub(crate) struct LogPlan {
 /// Understands a file. Relative paths in it start at `folder`; problems point into `source`.
 pub(super) fn understand(file: &File, folder: &Path, source: &report::Source) -> anyhow::Result<Plan> {
     let mut checks = Checks::default();
-    let plugins = pipeline::plugins(file, folder, &mut checks);
+    let plugins = pipeline::plugins(&file.plugins, folder, &mut checks);
     let (views, listen) = views::views(file, &mut checks);
     pipeline::pipelines(file, &mut checks);
     let users = views::users(file, &mut checks);
@@ -164,6 +164,16 @@ pub(super) fn understand(file: &File, folder: &Path, source: &report::Source) ->
         warnings: rendered,
         text: source.clone(),
     })
+}
+
+/// Understands plugins that the command line names.
+pub(super) fn plugins(written: &[Plugin]) -> Result<Vec<PluginPlan>, ConfigError> {
+    let mut checks = Checks::default();
+    let plugins = pipeline::plugins(written, Path::new(""), &mut checks);
+    match checks.has_errors() {
+        true => Err(ConfigError(report::Source::default().render(&checks.problems).concat())),
+        false => Ok(plugins),
+    }
 }
 
 fn log(file: &File, checks: &mut Checks) -> LogPlan {

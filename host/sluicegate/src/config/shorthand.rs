@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::file::{self, File, unplaced};
-use super::plan::{self, Plan};
+use super::plan::{self, Plan, PluginPlan};
 use super::report::{self, ConfigError, Source};
 
 /// What the command line may say in place of a file.
@@ -31,10 +31,7 @@ impl Shorthand {
     /// # Errors
     /// A [`ConfigError`] with every problem found.
     pub(crate) fn plan(self) -> anyhow::Result<Plan> {
-        let mut plugins: Vec<file::Plugin> = self.plugins.iter().map(|source| plugin(source)).collect();
-        for setting in &self.settings {
-            apply(setting, &mut plugins)?;
-        }
+        let plugins = written(&self.plugins, &self.settings)?;
         let view = file::View {
             name: unplaced("default".into()),
             listen: unplaced(self.listen.into_iter().map(unplaced).collect()),
@@ -63,6 +60,20 @@ impl Shorthand {
         };
         plan::understand(&file, Path::new(""), &Source::default())
     }
+}
+
+/// Plugins alone, for what has no views: where each is, and their settings, as [`Shorthand`] has them.
+///
+/// # Errors
+/// A [`ConfigError`] with every problem found.
+pub(crate) fn plugins(sources: &[String], settings: &[String]) -> Result<Vec<PluginPlan>, ConfigError> {
+    plan::plugins(&written(sources, settings)?)
+}
+
+fn written(sources: &[String], settings: &[String]) -> Result<Vec<file::Plugin>, ConfigError> {
+    let mut plugins = sources.iter().map(|source| plugin(source)).collect::<Vec<_>>();
+    settings.iter().try_for_each(|setting| apply(setting, &mut plugins))?;
+    Ok(plugins)
 }
 
 /// A plugin is called as its file or, if it is built in, as it is called there.

@@ -18,10 +18,10 @@ use crate::config::report;
 const MEMORY_BYTES: RangeInclusive<usize> = MIB..=4096 * MIB;
 const DEADLINE_MS: RangeInclusive<u64> = 1..=10_000;
 
-/// The plugins that the file declares.
-pub(super) fn plugins(file: &File, folder: &Path, checks: &mut Checks) -> Vec<PluginPlan> {
-    checks.unique("plugin", file.plugins.iter().map(|plugin| &plugin.name));
-    file.plugins.iter().filter_map(|plugin| plugin_plan(plugin, folder, checks)).collect()
+/// The plugins that the file, or the command line, declares.
+pub(super) fn plugins(plugins: &[Plugin], folder: &Path, checks: &mut Checks) -> Vec<PluginPlan> {
+    checks.unique("plugin", plugins.iter().map(|plugin| &plugin.name));
+    plugins.iter().filter_map(|plugin| plugin_plan(plugin, folder, checks)).collect()
 }
 
 fn plugin_plan(plugin: &Plugin, folder: &Path, checks: &mut Checks) -> Option<PluginPlan> {
