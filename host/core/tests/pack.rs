@@ -153,6 +153,18 @@ fn whoever_has_the_first_chunks_goes_on_with_the_next() {
 }
 
 #[test]
+fn a_container_can_be_read_again_from_anywhere() {
+    let (container, whole) = packed(&mixed(), 256, 100);
+    let mut unpacker = Unpacker::new(honest());
+    for cut in (0..container.len()).step_by(13) {
+        assert!(unpacked(&mut unpacker, &container[..cut], 50).is_err(), "it is cut at {cut}");
+        unpacker.restart();
+    }
+    assert_eq!(unpacked(&mut unpacker, &container, 50).expect("sound"), (mixed(), 0));
+    assert_eq!(unpacker.place(), whole);
+}
+
+#[test]
 fn no_flipped_bit_and_no_cut_goes_unnoticed() {
     let raw = mixed();
     let (container, _) = packed(&raw, 300, 300);

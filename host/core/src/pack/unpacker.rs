@@ -38,6 +38,12 @@ impl Unpacker {
         Self { codec, place, stage: Stage::ChunkHead, held: Vec::new() }
     }
 
+    /// Expects the whole container again, whatever has come of it.
+    pub fn restart(&mut self) {
+        self.place = Place::default();
+        self.turn_to(Stage::Head);
+    }
+
     /// Takes from the front of `bytes` as much as there is up to the end of the next chunk, whose unpacked and verified
     /// bytes replace what is in `raw`; `true` if there was a whole one. Call it again until it says `false`: then `bytes` is
     /// empty, or the container [is at its end](Self::is_done) and what is left of `bytes` lies behind it.
