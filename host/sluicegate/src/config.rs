@@ -13,7 +13,7 @@ pub(crate) use address::{Ports, upstream as host_and_port};
 pub(crate) use file::LogFormat;
 #[cfg(test)]
 pub(crate) use plan::Patience;
-pub(crate) use plan::{Kevy, LogPlan, Plan, Upstream, ViewPlan};
+pub(crate) use plan::{Kevy, LogPlan, Plan, PluginPlan, Upstream, ViewPlan};
 pub(crate) use report::{ConfigError, unknown};
 pub(crate) use shorthand::Shorthand;
 pub(crate) use units::Time;

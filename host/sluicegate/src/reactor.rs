@@ -156,7 +156,7 @@ impl Reactor {
             links: Links::default(),
             farewells: Farewells::default(),
             events,
-            spools: Spools::new(data_dir.clone(), reports.clone())?,
+            spools: Spools::new(data_dir.clone(), plugins.clone(), reports.clone())?,
             ships: Ships::new(data_dir, plugins, reports.clone()),
             reports,
             upstream,

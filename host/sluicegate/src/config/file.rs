@@ -25,6 +25,8 @@ pub(crate) struct File {
     #[serde(default, rename = "user")]
     pub(crate) users: Vec<User>,
     #[serde(default)]
+    pub(crate) snapshot: Snapshot,
+    #[serde(default)]
     pub(crate) log: Log,
 }
 
@@ -33,6 +35,13 @@ pub(crate) struct File {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Server {
     pub(crate) data_dir: Option<PathBuf>,
+}
+
+/// `[snapshot]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Snapshot {
+    pub(crate) codec: Option<Spanned<String>>,
 }
 
 /// `[upstream]`

@@ -44,6 +44,8 @@ pub(crate) struct Plan {
     pub(crate) plugins: Vec<PluginPlan>,
     /// Where to keep snapshots; may not exist yet.
     pub(crate) data_dir: PathBuf,
+    /// The plugin that packs snapshots on the disk.
+    pub(crate) codec_at_rest: Option<String>,
     /// What to log.
     pub(crate) log: LogPlan,
     /// What the operator should know, though it does not keep the proxy from starting: a line, and a picture below it.
@@ -117,6 +119,7 @@ pub(super) fn understand(file: &File, folder: &Path, source: &report::Source) ->
     let plugins = pipeline::plugins(file, folder, &mut checks);
     let (views, listen) = views::views(file, &mut checks);
     pipeline::pipelines(file, &mut checks);
+    pipeline::packs(file, &mut checks);
     let users = views::users(file, &mut checks);
     views::exposure(file, &listen, &mut checks);
     let first_port = views.first().map_or(0, |view| view.settings.port);
@@ -147,6 +150,7 @@ pub(super) fn understand(file: &File, folder: &Path, source: &report::Source) ->
         listen,
         plugins,
         data_dir: file.server.data_dir.as_ref().map_or_else(|| PathBuf::from(DATA_DIR), |dir| folder.join(dir)),
+        codec_at_rest: file.snapshot.codec.as_ref().map(|name| name.get_ref().clone()),
         log,
         warnings: rendered,
         text: source.clone(),
@@ -245,6 +249,7 @@ impl fmt::Debug for Plan {
             .field("listen", &self.listen)
             .field("plugins", &self.plugins)
             .field("data_dir", &self.data_dir)
+            .field("codec_at_rest", &self.codec_at_rest)
             .field("log", &self.log)
             .finish_non_exhaustive()
     }

@@ -56,6 +56,7 @@ impl Shorthand {
             views: vec![view],
             plugins,
             users: Vec::new(),
+            snapshot: file::Snapshot::default(),
             log: file::Log::default(),
         };
         plan::understand(&file, Path::new(""), &Source::default())

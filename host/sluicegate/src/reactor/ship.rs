@@ -18,6 +18,7 @@ use sluicegate_core::pipeline::{KeepAll, Pipeline};
 use sluicegate_core::rewrite::RewriteError;
 
 use super::spool::Kind;
+use super::spool::rest::Rested;
 use super::{Reports, spool};
 use crate::bootstrap::Plugins;
 
@@ -162,6 +163,9 @@ fn open(dir: &Path, cargo: &Cargo) -> io::Result<Vec<File>> {
 }
 
 fn sail(order: &ShipOrder, files: Vec<File>, dir: &Path, plugins: &Plugins, hold: &Hold) -> Result<(), Stop> {
+    let rested = |file| Rested::open(file, plugins.at_rest().map_err(io::Error::other)?);
+    let files: io::Result<Vec<Rested>> = files.into_iter().map(rested).collect();
+    let mut files = files.map_err(|error| own(format!("cannot read the spooled snapshot: {error}")))?;
     let as_they_are = matches!(order.cargo, Cargo::Rdb { head: None, .. } | Cargo::Kevy { verbatim: true, .. });
     if as_they_are {
         return files
@@ -177,7 +181,7 @@ fn sail(order: &ShipOrder, files: Vec<File>, dir: &Path, plugins: &Plugins, hold
             let way = rdb::Way { dir, link: order.link, framing: *framing };
             rdb::make(head, file, &mut *pipeline, &way, hold)
         }
-        Cargo::Kevy { version, share, .. } => kevy::make(*version, *share, &files, &mut *pipeline, hold),
+        Cargo::Kevy { version, share, .. } => kevy::make(*version, *share, &mut files, &mut *pipeline, hold),
     }
 }
 

@@ -1,10 +1,12 @@
 //! The spool: the upstream's snapshots on disk, verified on the way there by a thread each.
 
+pub(super) mod rest;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
@@ -16,8 +18,10 @@ use sluicegate_core::kevy::snapshot::{Intake, SnapshotError};
 use sluicegate_core::snapshot::{Arrival, Contents, Format};
 
 use super::{Event, Reports};
+use crate::bootstrap::Plugins;
+use rest::{Unwritten, Writer};
 
-/// What is in a file, by its name: an operator who finds one can read it with the server's own tools.
+/// What is in a file, by its name: an operator who finds one can read it with the server's own tools, unless it is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Of Redis or Valkey.
@@ -67,14 +71,15 @@ struct Arriving {
 /// The snapshots in the data directory, and those that arrive.
 pub(super) struct Spools {
     dir: PathBuf,
+    plugins: Arc<Plugins>,
     reports: Reports,
     arriving: BTreeMap<SpoolId, Arriving>,
 }
 
 impl Spools {
     /// Snapshots that an earlier process left behind are of no use any more: nothing says what follows them.
-    pub(super) fn new(dir: PathBuf, reports: Reports) -> anyhow::Result<Self> {
-        let spools = Self { dir, reports, arriving: BTreeMap::new() };
+    pub(super) fn new(dir: PathBuf, plugins: Arc<Plugins>, reports: Reports) -> anyhow::Result<Self> {
+        let spools = Self { dir, plugins, reports, arriving: BTreeMap::new() };
         spools.remove_all_but(&BTreeSet::new()).with_context(|| format!("cannot clear {}", spools.dir.display()))?;
         Ok(spools)
     }
@@ -84,9 +89,9 @@ impl Spools {
         let (sender, receiver) = channel();
         let path = path(&self.dir, id, Kind::of(format));
         self.arriving.insert(id, Arriving { path: path.clone(), sender });
-        let reports = self.reports.clone();
+        let (plugins, reports) = (self.plugins.clone(), self.reports.clone());
         let writer = thread::Builder::new().name("spool".into()).spawn(move || {
-            let outcome = receive(id, &path, format, &receiver, &reports);
+            let outcome = receive(id, &path, format, &receiver, &plugins, &reports);
             if !matches!(outcome, Some(Ok(_))) {
                 // Broken, or given up by the core: nobody will read it, and a full disk needs the room.
                 let _ = fs::remove_file(&path);
@@ -211,11 +216,12 @@ fn receive(
     path: &Path,
     format: Format,
     receiver: &Receiver<Piece>,
+    plugins: &Plugins,
     reports: &Reports,
 ) -> Option<Result<Contents, Fault>> {
-    let mut file = match create(path) {
-        Ok(file) => file,
-        Err(error) => return Some(Err(own(format!("cannot write {}: {error}", path.display())))),
+    let mut writer = match writer(path, plugins) {
+        Ok(writer) => writer,
+        Err(fault) => return Some(Err(fault)),
     };
     let mut check = Check::new(format);
     while !check.is_complete() {
@@ -227,12 +233,29 @@ fn receive(
             Ok(taken) => taken,
             Err(fault) => return Some(Err(fault)),
         };
-        if let Err(error) = file.write_all(&bytes[..taken]) {
-            return Some(Err(own(format!("cannot write {}: {error}", path.display()))));
+        if let Err(error) = writer.write(&bytes[..taken]) {
+            return Some(Err(unwritten(path, error)));
         }
         reports.send(Event::SpoolWritten(id, bytes.len()));
     }
-    Some(check.finish())
+    let contents = check.finish();
+    match writer.finish() {
+        Err(error) if contents.is_ok() => Some(Err(unwritten(path, error))),
+        _ => Some(contents),
+    }
+}
+
+fn writer(path: &Path, plugins: &Plugins) -> Result<Writer, Fault> {
+    let codec = plugins.at_rest().map_err(|error| Fault::new(Party::Plugin, error.to_string()))?;
+    let file = create(path).map_err(|error| unwritten(path, error.into()))?;
+    Ok(Writer::new(file, codec)?)
+}
+
+fn unwritten(path: &Path, error: Unwritten) -> Fault {
+    match error {
+        Unwritten::Disk(error) => own(format!("cannot write {}: {error}", path.display())),
+        Unwritten::Codec(fault) => fault.into(),
+    }
 }
 
 fn broken(error: SnapshotError) -> Fault {
@@ -245,7 +268,6 @@ fn own(what: String) -> Fault {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::{Duration, Instant};
 
     use mio::{Poll, Token, Waker};
@@ -258,7 +280,8 @@ mod tests {
         let (dir, poll) = (tempfile::tempdir().expect("a folder"), Poll::new().expect("an event queue"));
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).expect("a waker"));
         let (sender, events) = channel();
-        let spools = Spools::new(dir.path().into(), Reports { sender, waker }).expect("an empty spool");
+        let spools = Spools::new(dir.path().into(), Arc::new(Plugins::none()), Reports { sender, waker })
+            .expect("an empty spool");
         (dir, poll, events, spools)
     }
 

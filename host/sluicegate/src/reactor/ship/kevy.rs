@@ -1,19 +1,17 @@
 //! The snapshot of one stream of a kevy view: of one shard of the primary, or a share of several of them.
 
-use std::fs::File;
-use std::io::Seek;
-
 use sluicegate_core::kevy::route::Share;
 use sluicegate_core::kevy::snapshot::{Extent, RewriteStats, Rewriter, write_end, write_head};
 use sluicegate_core::pipeline::Pipeline;
 
 use super::{Hold, Load, PIECE_BYTES, Stop, broken, each_piece, own};
+use crate::reactor::spool::rest::Rested;
 
 /// Makes a snapshot of this version of the spooled ones: of all keys, or of those that lie in `share`.
 pub(super) fn make(
     version: u8,
     share: Option<Share>,
-    files: &[File],
+    files: &mut [Rested],
     pipeline: &mut dyn Pipeline,
     hold: &Hold,
 ) -> Result<(), Stop> {
@@ -38,7 +36,7 @@ pub(super) fn make(
 fn join(
     version: u8,
     share: Option<Share>,
-    files: &[File],
+    files: &mut [Rested],
     pipeline: &mut dyn Pipeline,
     hold: &Hold,
     give: &impl Fn(Vec<u8>) -> Result<(), Stop>,
@@ -62,7 +60,7 @@ fn join(
     write_end(&mut edge);
     give(edge)?;
     // What stands behind a file's records is written behind all records, and may be too large to be held until then.
-    for mut file in again {
+    for file in again {
         file.rewind().map_err(|error| own(format!("cannot read a spooled snapshot again: {error}")))?;
         rewrite(Rewriter::new(Extent::Trailer, share), file, pipeline, hold, give)?;
     }
@@ -71,7 +69,7 @@ fn join(
 
 fn rewrite(
     mut rewriter: Rewriter,
-    file: &File,
+    file: &mut Rested,
     pipeline: &mut dyn Pipeline,
     hold: &Hold,
     give: &impl Fn(Vec<u8>) -> Result<(), Stop>,

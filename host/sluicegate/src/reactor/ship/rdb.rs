@@ -11,6 +11,7 @@ use sluicegate_core::rdb::{Head, Rewriter};
 
 use super::{Hold, Load, PIECE_BYTES, Stop, broken, each_piece, own};
 use crate::reactor::spool;
+use crate::reactor::spool::rest::Rested;
 
 /// How a snapshot goes out, and where it may lie until then.
 pub(super) struct Way<'a> {
@@ -22,7 +23,7 @@ pub(super) struct Way<'a> {
 /// Makes a view's snapshot of the spooled one.
 pub(super) fn make(
     head: &Head,
-    file: File,
+    file: Rested,
     pipeline: &mut dyn Pipeline,
     way: &Way<'_>,
     hold: &Hold,
@@ -67,7 +68,7 @@ impl Drop for Prepared {
 
 fn rewrite(
     head: &Head,
-    file: File,
+    file: Rested,
     pipeline: &mut dyn Pipeline,
     hold: &Hold,
     mut give: impl FnMut(Vec<u8>) -> Result<(), Stop>,
