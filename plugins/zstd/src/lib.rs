@@ -23,7 +23,7 @@ struct Zstd {
 }
 
 thread_local! {
-    // Not in `Zstd`, which a test could share between threads: these are for one.
+    // Not in `Zstd`: a plugin must be able to change threads, and these are not.
     static PACKS: RefCell<FrameCompressor> = RefCell::new(FrameCompressor::new(CompressionLevel::Default));
     static UNPACKS: RefCell<FrameDecoder> = RefCell::new(FrameDecoder::new());
 }
