@@ -8,17 +8,22 @@ use std::process::{Command, exit};
 const UNKNOWN: &str = "wasm32-unknown-unknown";
 const WASIP2: &str = "wasm32-wasip2";
 
+const BUILTINS: &[&str] = &["sluicegate-key-filter", "sluicegate-key-rename", "sluicegate-lz4", "sluicegate-zstd"];
+const HOSTILE: &[&str] = &["sluicegate-hostile", "sluicegate-hostile-stream"];
+
 fn main() {
     let own = PathBuf::from(var("CARGO_MANIFEST_DIR"));
     let workspace = own.join("../..");
-    for watched in
-        ["wit/plugin.wit", "plugins/sdk", "plugins/key-filter", "plugins/key-rename", "plugins/hostile", "Cargo.lock"]
-    {
+    for watched in ["wit/plugin.wit", "plugins/sdk", "Cargo.lock"] {
         println!("cargo::rerun-if-changed={}", workspace.join(watched).display());
     }
-    build(&workspace, UNKNOWN, &["sluicegate-key-filter", "sluicegate-key-rename"]);
+    for plugin in BUILTINS.iter().chain(HOSTILE) {
+        let folder = plugin.trim_start_matches("sluicegate-");
+        println!("cargo::rerun-if-changed={}", workspace.join("plugins").join(folder).display());
+    }
+    build(&workspace, UNKNOWN, BUILTINS);
     if env::var_os("CARGO_FEATURE_HOSTILE").is_some() {
-        build(&workspace, UNKNOWN, &["sluicegate-hostile"]);
+        build(&workspace, UNKNOWN, HOSTILE);
         build(&workspace, WASIP2, &["sluicegate-hostile"]);
     }
 }

@@ -30,6 +30,7 @@ pub mod kevy;
 pub mod limits;
 pub mod machine;
 pub mod outbox;
+pub mod pack;
 pub mod pipeline;
 pub mod position;
 pub mod projection;

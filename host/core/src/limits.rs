@@ -89,6 +89,14 @@ pub const REFRESH_MISSES_MAX: u32 = 3;
 pub const SNAPSHOT_DISK_BYTES: u64 = 64 << 30;
 /// How far a snapshot has come is told this often, for each replica. Milliseconds.
 pub const SHIP_NOTE_MS: u64 = 2_000;
+/// Default of the unpacked bytes in one chunk of a pack: larger ones pack little better, smaller ones worse.
+pub const CHUNK_RAW_BYTES: usize = 256 * 1024;
+/// Unpacked bytes of one chunk at most; a pack that claims more is refused.
+pub const CHUNK_RAW_BYTES_MAX: usize = MIB;
+/// Bytes by which a packed chunk may be longer than the unpacked one.
+pub const CHUNK_SLACK_BYTES: usize = 64 * 1024;
+/// The longest name of a pack's format. Bytes.
+pub const FORMAT_NAME_BYTES_MAX: usize = 64;
 /// How long a replica that does not name its version is asked for it (by INFO on its announced port). Milliseconds.
 pub const PROBE_MS: u64 = 1_000;
 
@@ -103,6 +111,8 @@ const _: () = {
     assert!(FETCH_TIMEOUT_MS * 3 < REPAIR_WINDOW_MS_MAX, "a dead connection is noticed while there is time for others");
     assert!(REPAIR_WINDOW_MS_MAX < LINK_TIMEOUT_MS, "replicas hear of a view that waits before they give it up");
     assert!(BACKOFF_MIN_MS < BACKOFF_MAX_MS);
+    assert!(CHUNK_RAW_BYTES <= CHUNK_RAW_BYTES_MAX);
+    assert!(FORMAT_NAME_BYTES_MAX <= u8::MAX as usize, "the length of a format's name is one byte");
     assert!(ACK_EVERY_MS * 10 < LINK_TIMEOUT_MS, "several acknowledgements may be lost before a link counts as dead");
     assert!(PING_EVERY_MS * 3 < LINK_TIMEOUT_MS, "a replica hears of us well before it gives up");
 };

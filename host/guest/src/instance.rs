@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use sluicegate_core::pipeline::FRAME_COMMANDS;
-use wasmtime::component::{ComponentNamedList, Func, Lift, Lower};
+use wasmtime::component::{ComponentNamedList, Func, Lift, Lower, ResourceAny};
 use wasmtime::{Result, Store, StoreContextMut, Trap, UpdateDeadline, WasmBacktrace, bail};
 
 use crate::imports::{Log, log_level};
@@ -58,6 +58,32 @@ pub(crate) struct Funcs {
     pub(crate) filter_frames: Option<Func>,
     pub(crate) rename: Option<Func>,
     pub(crate) original: Option<Func>,
+    /// What names a codec's format, and what packs.
+    pub(crate) codec: Option<(Func, CodecFuncs)>,
+}
+
+/// The functions of a codec, of either shape.
+#[derive(Clone, Copy)]
+pub(crate) enum CodecFuncs {
+    Block { encode: Func, decode: Func },
+    Stream { encoder: StreamFuncs, decoder: StreamFuncs },
+}
+
+/// One direction of a stream codec.
+#[derive(Clone, Copy)]
+pub(crate) struct StreamFuncs {
+    pub(crate) open: Func,
+    pub(crate) push: Func,
+    pub(crate) finish: Func,
+}
+
+/// How long a question may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadline {
+    /// Processor time.
+    pub(crate) budget: Duration,
+    /// Ticks after which the clock is looked at for the first time.
+    pub(crate) ticks: u64,
 }
 
 impl Instance {
@@ -82,7 +108,7 @@ impl Instance {
         }
         let ticker = Arc::clone(plugin.room().ticker());
         let call = ticker.call();
-        store.set_epoch_deadline(plugin.room().ticks(limits::INIT_DEADLINE_MS));
+        store.set_epoch_deadline(plugin.room().deadline(limits::INIT_DEADLINE_MS).ticks);
         let made = plugin.pre().instantiate(&mut store).and_then(|made| plugin.exports().funcs(&mut store, &made));
         let funcs = match made {
             Ok(funcs) => funcs,
@@ -91,27 +117,25 @@ impl Instance {
         drop(call);
         let mut instance = Self { store, ticker, funcs, fuel: spec.fuel, memory_bytes_max: spec.memory_bytes };
         instance.init(plugin)?;
-        let state = instance.store.data_mut();
-        state.budget = Duration::from_millis(spec.deadline_ms);
         Ok(instance)
     }
 
     fn init(&mut self, plugin: &Plugin) -> Result<(), Fault> {
         let startup = Startup { settings: plugin.settings(), commands: &FRAME_COMMANDS, log_level: log_level() };
         let init = self.funcs.init;
-        let ticks = plugin.room().ticks(limits::INIT_DEADLINE_MS);
-        self.call::<_, (Result<(), Refusal>,)>(&init, ticks, (startup,))?.0.map_err(refusal)
+        let deadline = plugin.room().deadline(limits::INIT_DEADLINE_MS);
+        self.call::<_, (Result<(), Refusal>,)>(&init, deadline, (startup,))?.0.map_err(refusal)
     }
 
-    /// Asks the plugin; `ticks` from now the clock is looked at.
-    pub(crate) fn call<P, R>(&mut self, func: &Func, ticks: u64, parameters: P) -> Result<R, Fault>
+    /// Asks the plugin.
+    pub(crate) fn call<P, R>(&mut self, func: &Func, deadline: Deadline, parameters: P) -> Result<R, Fault>
     where
         P: ComponentNamedList + Lower,
         R: ComponentNamedList + Lift + Send + Sync + 'static,
     {
-        self.store.set_epoch_deadline(ticks);
+        self.store.set_epoch_deadline(deadline.ticks);
         let state = self.store.data_mut();
-        (state.first_look, state.log.last_error) = (None, None);
+        (state.budget, state.first_look, state.log.last_error) = (deadline.budget, None, None);
         state.cell.calls.fetch_add(1, Relaxed);
         let (begun, call) = (Instant::now(), self.ticker.call());
         let answer = self.metered().and_then(|()| {
@@ -130,6 +154,17 @@ impl Instance {
             Some(fuel) => self.store.set_fuel(fuel),
             None => Ok(()),
         }
+    }
+
+    /// Gives a resource of the plugin's back, of which nothing more is wanted.
+    pub(crate) fn drop_resource(&mut self, resource: ResourceAny, deadline: Deadline) -> Result<(), Fault> {
+        self.store.set_epoch_deadline(deadline.ticks);
+        let state = self.store.data_mut();
+        (state.budget, state.first_look) = (deadline.budget, None);
+        let call = self.ticker.call();
+        let dropped = resource.resource_drop(&mut self.store);
+        drop(call);
+        dropped.map_err(|error| fault(&self.store, &error))
     }
 
     /// Whether so much memory is in use that a fresh instance is the better one. Memory never shrinks.

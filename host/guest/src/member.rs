@@ -10,7 +10,7 @@ use sluicegate_core::pipeline::PluginFault;
 
 use crate::check;
 use crate::columns::View;
-use crate::instance::{Fault, Instance, refusal};
+use crate::instance::{Deadline, Fault, Instance, refusal};
 use crate::plugin::Plugin;
 use crate::spec::{OnError, limits};
 use crate::stats::Cell;
@@ -23,7 +23,7 @@ pub(crate) struct Member {
     /// The last instance was lost, so the next one counts as a restart.
     lost: bool,
     restarts: VecDeque<Instant>,
-    ticks: u64,
+    deadline: Deadline,
 }
 
 /// What the plugin answered, or what its policy says instead.
@@ -37,17 +37,17 @@ impl Member {
     pub(crate) fn new(plugin: &Arc<Plugin>) -> Result<Self, Fault> {
         let cell = Arc::new(Cell::new(plugin.name(), &plugin.descriptor().counters));
         let instance = Some(Instance::new(plugin, &cell)?);
-        let ticks = plugin.room().ticks(plugin.spec().deadline_ms);
-        Ok(Self { plugin: Arc::clone(plugin), cell, instance, lost: false, restarts: VecDeque::new(), ticks })
+        let deadline = plugin.room().deadline(plugin.spec().deadline_ms);
+        Ok(Self { plugin: Arc::clone(plugin), cell, instance, lost: false, restarts: VecDeque::new(), deadline })
     }
 
     /// Verdicts for keys, checked: empty if all are kept.
     pub(crate) fn filter(&mut self, db: u32, keys: View<'_>) -> Result<Answer<Vec<u8>>, PluginFault> {
         let asked = keys.len();
-        self.ask(asked, keys.keys.len(), |instance, ticks| {
+        self.ask(asked, keys.keys.len(), |instance, deadline| {
             let filter = instance.funcs.filter.ok_or_else(missing)?;
             let keys = Keys { db, offsets: keys.offsets, keys: keys.keys };
-            let answer = instance.call::<_, (Result<Vec<u8>, Refusal>,)>(&filter, ticks, (keys,))?;
+            let answer = instance.call::<_, (Result<Vec<u8>, Refusal>,)>(&filter, deadline, (keys,))?;
             verdicts(answer.0, asked)
         })
     }
@@ -55,9 +55,9 @@ impl Member {
     /// Verdicts for frames, checked: empty if all are kept.
     pub(crate) fn filter_frames(&mut self, frames: Frames<'_>) -> Result<Answer<Vec<u8>>, PluginFault> {
         let asked = frames.commands.len();
-        self.ask(asked, frames.subjects.len(), |instance, ticks| {
+        self.ask(asked, frames.subjects.len(), |instance, deadline| {
             let filter = instance.funcs.filter_frames.ok_or_else(missing)?;
-            let answer = instance.call::<_, (Result<Vec<u8>, Refusal>,)>(&filter, ticks, (frames,))?;
+            let answer = instance.call::<_, (Result<Vec<u8>, Refusal>,)>(&filter, deadline, (frames,))?;
             verdicts(answer.0, asked)
         })
     }
@@ -80,10 +80,10 @@ impl Member {
     ) -> Result<Answer<Edits>, PluginFault> {
         let asked = keys.len();
         let output_bytes = self.plugin.spec().output_bytes;
-        self.ask(asked, keys.keys.len(), |instance, ticks| {
+        self.ask(asked, keys.keys.len(), |instance, deadline| {
             let func = func(instance).ok_or_else(missing)?;
             let keys = Keys { db, offsets: keys.offsets, keys: keys.keys };
-            let edits = instance.call::<_, (Result<Edits, Refusal>,)>(&func, ticks, (keys,))?.0.map_err(refusal)?;
+            let edits = instance.call::<_, (Result<Edits, Refusal>,)>(&func, deadline, (keys,))?.0.map_err(refusal)?;
             check::edits(&edits, asked, output_bytes).map_err(Fault::Broken)?;
             Ok(edits)
         })
@@ -99,20 +99,10 @@ impl Member {
         &mut self,
         asked: usize,
         bytes: usize,
-        question: impl Fn(&mut Instance, u64) -> Result<T, Fault>,
+        question: impl Fn(&mut Instance, Deadline) -> Result<T, Fault>,
     ) -> Result<Answer<T>, PluginFault> {
         self.cell.keys.fetch_add(asked as u64, Relaxed);
-        let memory = self.plugin.spec().memory_bytes;
-        let answer = if bytes >= memory {
-            // Known beforehand, so no instance need be lost for it.
-            Err(Fault::Rejected(format!("{bytes} bytes of keys do not fit into its memory of {memory} bytes")))
-        } else {
-            match self.once(&question) {
-                Err(Fault::Broken(_)) => self.once(&question),
-                answer => answer,
-            }
-        };
-        let (what, covered) = match answer {
+        let (what, covered) = match self.twice(bytes, question) {
             Ok(answer) => return Ok(Answer::Plugin(answer)),
             Err(Fault::Broken(what) | Fault::Rejected(what)) => (what, true),
             Err(Fault::Deadline(what) | Fault::Final(what)) => (what, false),
@@ -125,6 +115,23 @@ impl Member {
         }
     }
 
+    /// Asks, and asks a fresh instance if this one was lost. `bytes` is what it is given.
+    pub(crate) fn twice<T>(
+        &mut self,
+        bytes: usize,
+        question: impl Fn(&mut Instance, Deadline) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let memory = self.plugin.spec().memory_bytes;
+        if bytes >= memory {
+            // Known beforehand, so no instance need be lost for it.
+            return Err(Fault::Rejected(format!("{bytes} bytes do not fit into its memory of {memory} bytes")));
+        }
+        match self.once(&question) {
+            Err(Fault::Broken(_)) => self.once(&question),
+            answer => answer,
+        }
+    }
+
     fn by_policy<T>(&self, asked: usize, answer: Answer<T>, what: &str, done: &str) -> Answer<T> {
         self.cell.by_policy.fetch_add(1, Relaxed);
         let plugin = self.plugin.name();
@@ -133,14 +140,14 @@ impl Member {
     }
 
     /// Asks once. The instance is put back unless it was lost or its memory is nearly full.
-    fn once<T>(&mut self, question: &impl Fn(&mut Instance, u64) -> Result<T, Fault>) -> Result<T, Fault> {
+    fn once<T>(&mut self, question: &impl Fn(&mut Instance, Deadline) -> Result<T, Fault>) -> Result<T, Fault> {
         let mut instance = match self.instance.take() {
             Some(instance) => instance,
             None => self.fresh()?,
         };
-        let ticks = self.ticks;
+        let deadline = self.deadline;
         let asked = catch_unwind(AssertUnwindSafe(|| {
-            let answer = question(&mut instance, ticks);
+            let answer = question(&mut instance, deadline);
             (instance, answer)
         }));
         let Ok((instance, answer)) = asked else {

@@ -41,6 +41,10 @@ struct Work {
 
 impl GuestPipeline {
     pub(crate) fn new(plugins: &[Arc<Plugin>]) -> Result<Self, LoadError> {
+        if let Some(codec) = plugins.iter().find(|plugin| !plugin.decides()) {
+            let what = format!("it is a codec ({}) and has no say in a view", codec.worlds().join(", "));
+            return Err(LoadError::new(codec.name(), what, "take it out of the pipeline"));
+        }
         let members = plugins.iter().map(|plugin| Member::new(plugin).map_err(|fault| plugin.unfit(fault)));
         let members = members.collect::<Result<Vec<_>, _>>()?;
         let traits = Traits {

@@ -4,12 +4,13 @@ use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
+use sluicegate_core::pack;
+use wasmtime::component::{Component, ComponentExportIndex, Func, InstancePre};
 use wasmtime::{Result, Store, format_err};
 
 use crate::error::LoadError;
 use crate::imports;
-use crate::instance::{Fault, Funcs, Instance, State};
+use crate::instance::{CodecFuncs, Fault, Funcs, Instance, State, StreamFuncs};
 use crate::room::Room;
 use crate::spec::{PluginSpec, limits};
 use crate::stats::Cell;
@@ -38,6 +39,7 @@ pub struct Plugin {
     pre: InstancePre<State>,
     exports: Exports,
     descriptor: Descriptor,
+    format: Option<String>,
 }
 
 impl std::fmt::Debug for Plugin {
@@ -57,13 +59,26 @@ impl Plugin {
         &self.descriptor
     }
 
-    /// The interfaces that the plugin exports: some of `key-filter`, `frame-filter`, `key-transform`.
+    /// The name of what the plugin packs, if it is a codec.
+    pub fn format(&self) -> Option<&str> {
+        self.format.as_deref()
+    }
+
+    /// Whether the plugin has a say in a view: a codec has none.
+    pub fn decides(&self) -> bool {
+        self.exports.has_filter() || self.exports.has_frame_filter() || self.exports.has_transform()
+    }
+
+    /// The interfaces that the plugin exports: some of `key-filter`, `frame-filter`, `key-transform`, `block-codec`,
+    /// `stream-codec`.
     pub fn worlds(&self) -> Vec<&'static str> {
-        let Exports { filter, filter_frames, transform, .. } = &self.exports;
+        let Exports { filter, filter_frames, transform, codec, .. } = &self.exports;
         let worlds = [
             (filter.is_some(), "key-filter"),
             (filter_frames.is_some(), "frame-filter"),
             (transform.is_some(), "key-transform"),
+            (matches!(codec, Some(CodecExports::Block { .. })), "block-codec"),
+            (matches!(codec, Some(CodecExports::Stream { .. })), "stream-codec"),
         ];
         worlds.into_iter().filter_map(|(has, world)| has.then_some(world)).collect()
     }
@@ -111,25 +126,43 @@ impl Plugin {
             db_independent: false,
             counters: Vec::new(),
         };
-        let mut plugin = Self { room: room.clone(), spec, settings, pre, exports, descriptor };
-        plugin.descriptor = plugin.describe()?;
+        let mut plugin = Self { room: room.clone(), spec, settings, pre, exports, descriptor, format: None };
+        (plugin.descriptor, plugin.format) = plugin.describe()?;
         Ok(plugin)
     }
 
     /// Makes an instance for its word on the settings and on itself.
-    fn describe(&self) -> Result<Descriptor, LoadError> {
+    fn describe(&self) -> Result<(Descriptor, Option<String>), LoadError> {
         let cell = Arc::new(Cell::new(self.name(), &[]));
         let mut instance = Instance::new(self, &cell).map_err(|fault| self.unfit(fault))?;
         let describe = instance.funcs.describe;
-        let ticks = self.room.ticks(limits::INIT_DEADLINE_MS);
-        let (described,) = instance.call::<_, (wire::Descriptor,)>(&describe, ticks, ()).map_err(|f| self.unfit(f))?;
+        let deadline = self.room.deadline(limits::INIT_DEADLINE_MS);
+        let described = instance.call::<_, (wire::Descriptor,)>(&describe, deadline, ());
+        let (described,) = described.map_err(|fault| self.unfit(fault))?;
         let wire::Descriptor { name, version, prefixes, properties, counters } = described;
         if prefixes.len() > limits::DESCRIPTOR_ITEMS || counters.len() > limits::DESCRIPTOR_ITEMS {
             let what = format!("it describes more than {} prefixes or counters", limits::DESCRIPTOR_ITEMS);
             return Err(LoadError::new(self.name(), what, "it must name fewer"));
         }
         let db_independent = properties.contains(&wire::Property::DbIndependent);
-        Ok(Descriptor { name, version, prefixes, db_independent, counters })
+        let format = match instance.funcs.codec {
+            Some((format, _)) => {
+                let named = instance.call::<_, (String,)>(&format, deadline, ()).map_err(|fault| self.unfit(fault))?.0;
+                Some(self.checked(named)?)
+            }
+            None => None,
+        };
+        Ok((Descriptor { name, version, prefixes, db_independent, counters }, format))
+    }
+
+    /// What a codec calls its format is written into files and into lines of a protocol.
+    fn checked(&self, format: String) -> Result<String, LoadError> {
+        if pack::is_format(&format) {
+            return Ok(format);
+        }
+        let shown: String = format.chars().take(100).collect();
+        let what = format!("it calls its format `{}`", shown.escape_debug());
+        Err(LoadError::new(self.name(), what, "a format's name is 1 to 64 lower-case letters, digits and -._"))
     }
 
     /// The error of a plugin that cannot be started.
@@ -170,6 +203,46 @@ pub(crate) struct Exports {
     filter: Option<ComponentExportIndex>,
     filter_frames: Option<ComponentExportIndex>,
     transform: Option<(ComponentExportIndex, ComponentExportIndex)>,
+    codec: Option<CodecExports>,
+}
+
+/// A codec's exports. One that has both shapes is used as a block codec: it costs one call a block instead of several.
+enum CodecExports {
+    Block { format: ComponentExportIndex, encode: ComponentExportIndex, decode: ComponentExportIndex },
+    Stream { format: ComponentExportIndex, encoder: [ComponentExportIndex; 3], decoder: [ComponentExportIndex; 3] },
+}
+
+impl CodecExports {
+    fn find(find: impl Fn(&str, &str) -> Option<ComponentExportIndex>) -> Option<Self> {
+        let block = |function| find("block-codec", function);
+        if let (Some(format), Some(encode), Some(decode)) = (block("format"), block("encode"), block("decode")) {
+            return Some(Self::Block { format, encode, decode });
+        }
+        let stream = |function: &str| find("stream-codec", function);
+        let direction = |name: &str| {
+            let open = stream(&format!("open-{name}"))?;
+            let push = stream(&format!("[method]{name}.push"))?;
+            Some([open, push, stream(&format!("[static]{name}.finish"))?])
+        };
+        let format = stream("format")?;
+        Some(Self::Stream { format, encoder: direction("encoder")?, decoder: direction("decoder")? })
+    }
+
+    /// The functions in one instance: the one that names the format, and those that pack.
+    fn funcs(&self, mut get: impl FnMut(&ComponentExportIndex) -> Result<Func>) -> Result<(Func, CodecFuncs)> {
+        let mut direction = |[open, push, finish]: &[ComponentExportIndex; 3]| -> Result<StreamFuncs> {
+            Ok(StreamFuncs { open: get(open)?, push: get(push)?, finish: get(finish)? })
+        };
+        Ok(match self {
+            Self::Block { format, encode, decode } => {
+                (get(format)?, CodecFuncs::Block { encode: get(encode)?, decode: get(decode)? })
+            }
+            Self::Stream { format, encoder, decoder } => {
+                let (encoder, decoder) = (direction(encoder)?, direction(decoder)?);
+                (get(format)?, CodecFuncs::Stream { encoder, decoder })
+            }
+        })
+    }
 }
 
 impl Exports {
@@ -193,10 +266,12 @@ impl Exports {
             filter: find("key-filter", "filter"),
             filter_frames: find("frame-filter", "filter"),
             transform: find("key-transform", "rename").zip(find("key-transform", "original")),
+            codec: CodecExports::find(find),
         };
-        if exports.filter.is_none() && exports.filter_frames.is_none() && exports.transform.is_none() {
-            let what = "it exports none of key-filter, frame-filter, key-transform";
-            return Err(LoadError::new(plugin, what, "it has nothing to decide"));
+        let decides = exports.has_filter() || exports.has_frame_filter() || exports.has_transform();
+        if !decides && exports.codec.is_none() {
+            let what = "it exports none of key-filter, frame-filter, key-transform, block-codec, stream-codec";
+            return Err(LoadError::new(plugin, what, "it has nothing to decide or to pack"));
         }
         Ok(exports)
     }
@@ -206,6 +281,7 @@ impl Exports {
         let mut get = |index: &ComponentExportIndex| {
             made.get_func(&mut *store, index).ok_or_else(|| format_err!("an export is not a function"))
         };
+        let codec = self.codec.as_ref().map(|codec| codec.funcs(&mut get)).transpose()?;
         let mut optional = |index: Option<&ComponentExportIndex>| index.map(&mut get).transpose();
         let (rename, original) = (self.transform.as_ref().map(|t| &t.0), self.transform.as_ref().map(|t| &t.1));
         Ok(Funcs {
@@ -213,6 +289,7 @@ impl Exports {
             filter_frames: optional(self.filter_frames.as_ref())?,
             rename: optional(rename)?,
             original: optional(original)?,
+            codec,
             describe: get(&self.describe)?,
             init: get(&self.init)?,
         })

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, Strategy, WasmFeatures};
 
+use crate::codec::GuestCodec;
 use crate::error::LoadError;
+use crate::instance::Deadline;
 use crate::pipeline::GuestPipeline;
 use crate::plugin::Plugin;
 use crate::spec::{PluginSpec, limits};
@@ -81,9 +83,19 @@ impl Room {
     ///
     /// # Errors
     ///
-    /// A plugin that could be initialised when it was loaded now cannot.
+    /// A plugin is a codec and decides nothing, or could be initialised when it was loaded and now cannot.
     pub fn pipeline(&self, plugins: &[Arc<Plugin>]) -> Result<GuestPipeline, LoadError> {
         GuestPipeline::new(plugins)
+    }
+
+    /// A codec with instances of its own.
+    ///
+    /// # Errors
+    ///
+    /// The plugin is no codec, its policy is another than to halt, or it could be initialised when it was loaded and now
+    /// cannot.
+    pub fn codec(&self, plugin: &Arc<Plugin>) -> Result<GuestCodec, LoadError> {
+        GuestCodec::new(plugin)
     }
 
     /// The engine for a plugin with or without a bound of instructions.
@@ -103,9 +115,10 @@ impl Room {
         &self.inner.ticker
     }
 
-    /// Milliseconds in ticks, rounded up, and one more because the current tick has begun already.
-    pub(crate) fn ticks(&self, ms: u64) -> u64 {
-        ms.div_ceil(self.inner.tick_ms).saturating_add(1)
+    /// A question's bound of so many milliseconds. In ticks it is rounded up, and one more because the current tick has begun
+    /// already.
+    pub(crate) fn deadline(&self, ms: u64) -> Deadline {
+        Deadline { budget: Duration::from_millis(ms), ticks: ms.div_ceil(self.inner.tick_ms).saturating_add(1) }
     }
 }
 

@@ -10,6 +10,11 @@ pub mod limits {
     pub const MEMORY_BYTES: usize = 16 << 20;
     /// Default of the processor time of one question. Milliseconds.
     pub const DEADLINE_MS: u64 = 5;
+    /// What a codec has beyond that for each mebibyte that it packs or unpacks: the slowest levels pack about two a second.
+    /// Milliseconds.
+    pub const CODEC_MS_PER_MIB: u64 = 3_000;
+    /// What a codec that takes bytes in pieces is given at once. Bytes.
+    pub const CODEC_PIECE_BYTES: usize = 64 << 10;
     /// Processor time of instantiation, `init` and `describe` together. Milliseconds.
     pub const INIT_DEADLINE_MS: u64 = 1_000;
     /// Default of one answer, and of what one host call may hand over. Bytes.
@@ -63,7 +68,8 @@ pub struct PluginSpec {
     pub on_error: OnError,
     /// Bound of an instance's memory. Bytes.
     pub memory_bytes: usize,
-    /// Processor time of one question; exceeding it halts the view. Milliseconds.
+    /// Processor time of one question; exceeding it halts the view. A codec has more, by the size of what it is given
+    /// ([`limits::CODEC_MS_PER_MIB`]). Milliseconds.
     pub deadline_ms: u64,
     /// Instructions of one question, if they are to be counted: a bound that strikes at the same place every time.
     pub fuel: Option<u64>,

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
+use sluicegate_core::pack::Codec;
 use sluicegate_core::pipeline::Pipeline;
 use sluicegate_core::position::ReplId;
 use sluicegate_core::rdb::RewriteStats;
@@ -55,23 +56,42 @@ pub(crate) fn run(plan: Plan) -> anyhow::Result<()> {
 pub(crate) struct Plugins {
     room: Room,
     views: Vec<Vec<Arc<Plugin>>>,
+    /// What packs snapshots on the disk.
+    at_rest: Option<Arc<Plugin>>,
 }
 
 impl Plugins {
-    /// Loads what the pipelines name.
+    /// Those of no view.
+    #[cfg(test)]
+    pub(crate) fn none() -> Self {
+        let room = Room::new(RoomSettings::default()).expect("a room");
+        Self { room, views: Vec::new(), at_rest: None }
+    }
+
+    /// Loads what the plan names.
     pub(crate) fn load(plan: &Plan) -> anyhow::Result<Self> {
         let room = Room::new(RoomSettings::default())?;
         let mut loaded: HashMap<&str, Arc<Plugin>> = HashMap::new();
         for plugin in &plan.plugins {
-            let component = match plugin.spec() {
-                Ok(spec) => room.load(spec).map_err(|error| plan.fault(plugin, error)),
-                Err(error) => Err(plan.fault(plugin, error)),
-            }?;
-            loaded.insert(&plugin.name, Arc::new(component));
+            loaded.insert(&plugin.name, load_plugin(&room, plan, plugin)?);
         }
         let views = plan.views.iter().map(|view| &view.settings);
         let views = views.map(|view| view.pipeline.iter().filter_map(|name| loaded.get(&**name).cloned()).collect());
-        Ok(Self { views: views.collect(), room })
+        let at_rest = plan.codec_at_rest.as_ref().and_then(|name| loaded.get(&**name).cloned());
+        Ok(Self { views: views.collect(), room, at_rest })
+    }
+
+    /// A codec for a snapshot on the disk; `None` if they rest there as they came.
+    ///
+    /// # Errors
+    /// The plugin started when it was loaded, and now does not.
+    pub(crate) fn at_rest(&self) -> anyhow::Result<Option<Box<dyn Codec>>> {
+        self.at_rest.as_ref().map(|plugin| self.codec(plugin)).transpose()
+    }
+
+    /// Instances of their own for one more user of a codec.
+    fn codec(&self, plugin: &Arc<Plugin>) -> anyhow::Result<Box<dyn Codec>> {
+        Ok(Box::new(self.room.codec(plugin)?))
     }
 
     /// Instances of their own for one more user of a view's plugins; `None` for a view without plugins.
@@ -88,6 +108,22 @@ impl Plugins {
     }
 }
 
+/// Loads one of the plan's plugins, and sees that it can do what the plan wants of it.
+///
+/// # Errors
+/// It does not load, has no say in a pipeline that names it, or packs nothing where a codec is named.
+pub(crate) fn load_plugin(room: &Room, plan: &Plan, plugin: &PluginPlan) -> Result<Arc<Plugin>, ConfigError> {
+    let spec = plugin.spec().map_err(|error| plan.fault(plugin, error))?;
+    let loaded = Arc::new(room.load(spec).map_err(|error| plan.fault(plugin, error))?);
+    if plan.views.iter().any(|view| view.settings.pipeline.contains(&plugin.name)) {
+        room.pipeline(std::slice::from_ref(&loaded)).map_err(|error| plan.fault(plugin, error))?;
+    }
+    if plan.codec_at_rest.as_ref() == Some(&plugin.name) {
+        room.codec(&loaded).map_err(|error| plan.fault(plugin, error))?;
+    }
+    Ok(loaded)
+}
+
 /// Compares a replica with one view of the plan's primary. Nothing is written, here or there.
 ///
 /// # Errors
@@ -101,6 +137,7 @@ pub(crate) fn compare(
     // Only what this view uses: the rest would be compiled in vain.
     let pipeline = plan.views[view].settings.pipeline.clone();
     plan.plugins.retain(|plugin| pipeline.contains(&plugin.name));
+    plan.codec_at_rest = None;
     let plugins = Plugins::load(&plan)?;
     let mut view = compare::View::new(&plan.views[view].settings.name, plugins.guests(view)?);
     compare::run(order, &mut view, progress)

@@ -38,6 +38,7 @@ const MISTAKES: &[Mistake] = &[
     mistake("[upstream]", "[upstraem]", "1:2", "unknown key `upstraem`, did you mean `upstream`?"),
     mistake("[\"drop-tmp\"]", "[\"drop-tpm\"]", "7:13", "unknown plugin `drop-tpm`, did you mean `drop-tmp`?"),
     mistake("\"key-filter\"", "\"key-fliter\"", "11:11", "did you mean `key-filter`?"),
+    mistake("[[plugin]]", "[snapshot]\ncodec = \"drop-tpm\"\n[[plugin]]", "10:9", "did you mean `drop-tmp`?"),
     mistake("builtin = \"key-filter\"", "path = \"no.wasm\"", "11:8", "there is no file"),
     mistake("builtin =", "path = \"x.wasm\"\nbuiltin =", "12:11", "has a `path` and a `builtin`: keep one"),
     mistake("builtin = \"key-filter\"", "fuel = 0", "10:8", "needs a `path` to a component, or a `builtin`"),

@@ -1,8 +1,10 @@
 //! Every way in which a plugin can misbehave, chosen by the setting `mode`. For the tests of the plugin room only.
 //!
-//! Modes begin with the question in which they strike: `init-`, `filter-`, `rename-`, `original-`, `frames-`.
+//! Modes begin with the question in which they strike: `init-`, `filter-`, `rename-`, `original-`, `frames-`, `encode-`,
+//! `decode-`.
 
 mod bombs;
+mod codec;
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -132,4 +134,4 @@ impl KeyTransform for Hostile {
     }
 }
 
-export!(Hostile: key_filter, frame_filter, key_transform);
+export!(Hostile: key_filter, frame_filter, key_transform, block_codec);

@@ -65,3 +65,33 @@ pub mod key_transform {
         default_bindings_module: "sluicegate_plugin::bindings::key_transform",
     });
 }
+
+/// `block-codec` alone.
+pub mod block_codec {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        inline: "
+            package sluicegate:sdk;
+            world block-codec-part { export sluicegate:plugin/block-codec@0.1.0; }",
+        world: "sluicegate:sdk/block-codec-part",
+        with: { "sluicegate:plugin/types@0.1.0": crate::bindings::lifecycle::sluicegate::plugin::types },
+        pub_export_macro: true,
+        export_macro_name: "export_block_codec",
+        default_bindings_module: "sluicegate_plugin::bindings::block_codec",
+    });
+}
+
+/// `stream-codec` alone.
+pub mod stream_codec {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        inline: "
+            package sluicegate:sdk;
+            world stream-codec-part { export sluicegate:plugin/stream-codec@0.1.0; }",
+        world: "sluicegate:sdk/stream-codec-part",
+        with: { "sluicegate:plugin/types@0.1.0": crate::bindings::lifecycle::sluicegate::plugin::types },
+        pub_export_macro: true,
+        export_macro_name: "export_stream_codec",
+        default_bindings_module: "sluicegate_plugin::bindings::stream_codec",
+    });
+}

@@ -4,8 +4,10 @@ use std::marker::PhantomData;
 pub use std::sync::OnceLock;
 
 use crate::bindings::lifecycle::sluicegate::plugin::{log as host, types};
-use crate::bindings::{frame_filter, key_filter, key_transform, lifecycle};
-use crate::{Edits, Error, FrameFilter, Frames, KeyFilter, KeyTransform, Keys, LogLevel, Plugin, Settings, metrics};
+use crate::bindings::{block_codec, frame_filter, key_filter, key_transform, lifecycle};
+use crate::{
+    BlockCodec, Edits, Error, FrameFilter, Frames, KeyFilter, KeyTransform, Keys, LogLevel, Plugin, Settings, metrics,
+};
 
 /// The crate that a plugin comes from.
 #[derive(Debug)]
@@ -58,7 +60,7 @@ fn ready<P: Exported>() -> Result<&'static P, Error> {
 
 /// Asks the instance and tells the host what was counted meanwhile.
 #[inline]
-fn ask<P: Exported, T>(question: impl FnOnce(&P) -> Result<T, Error>) -> Result<T, Error> {
+pub(crate) fn ask<P: Exported, T>(question: impl FnOnce(&P) -> Result<T, Error>) -> Result<T, Error> {
     let answer = question(ready::<P>()?);
     metrics::flush(P::COUNTERS.len());
     answer
@@ -105,5 +107,19 @@ impl<P: Exported + KeyTransform> key_transform::exports::sluicegate::plugin::key
 
     fn original(batch: types::KeyBatch) -> Result<Edits, Error> {
         ask(|plugin: &P| plugin.original_all(&Keys::new(batch)))
+    }
+}
+
+impl<P: Exported + BlockCodec> block_codec::exports::sluicegate::plugin::block_codec::Guest for Adapter<P> {
+    fn format() -> String {
+        P::FORMAT.into()
+    }
+
+    fn encode(raw: Vec<u8>) -> Result<Vec<u8>, Error> {
+        ask(|plugin: &P| plugin.encode(&raw))
+    }
+
+    fn decode(packed: Vec<u8>, size: u32) -> Result<Vec<u8>, Error> {
+        ask(|plugin: &P| plugin.decode(&packed, size as usize))
     }
 }

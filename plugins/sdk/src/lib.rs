@@ -27,6 +27,7 @@ mod glue;
 mod metrics;
 mod prefix;
 mod settings;
+mod streams;
 
 #[doc(hidden)]
 pub mod bindings;
@@ -107,7 +108,48 @@ pub trait KeyTransform: Plugin {
     }
 }
 
-/// Makes a type the plugin of this crate: `export!(Type: key_filter, frame_filter, key_transform)` with any of the three.
+/// Packs blocks of bytes, each by itself, and unpacks them. A codec is of no use in a view's pipeline: it is named where
+/// snapshots are packed.
+pub trait BlockCodec: Plugin {
+    /// The name of what it makes: 1 to 64 lower-case letters, digits and `-._`. Give what cannot be unpacked by the old
+    /// plugin a new name.
+    const FORMAT: &'static str;
+
+    /// Packs `raw` (never empty, at most 1 MiB) so that every plugin of this format can unpack it.
+    fn encode(&self, raw: &[u8]) -> Result<Vec<u8>, Error>;
+
+    /// Unpacks what [`encode`](Self::encode) made of `size` bytes. [`Error::Rejected`] where the bytes are damaged: never a
+    /// panic, and never more than `size` bytes.
+    fn decode(&self, packed: &[u8], size: usize) -> Result<Vec<u8>, Error>;
+}
+
+/// Packs blocks of bytes that are given in pieces. One encoder, and one decoder, is used for each block.
+pub trait StreamCodec: Plugin {
+    /// As in [`BlockCodec::FORMAT`].
+    const FORMAT: &'static str;
+    /// Packs one block.
+    type Encoder: CodecStream;
+    /// Unpacks one block.
+    type Decoder: CodecStream;
+
+    /// Begins to pack a block.
+    fn encoder(&self) -> Result<Self::Encoder, Error>;
+
+    /// Begins to unpack a block.
+    fn decoder(&self) -> Result<Self::Decoder, Error>;
+}
+
+/// A block on its way through a [`StreamCodec`].
+pub trait CodecStream: 'static {
+    /// Takes the next bytes; what can be given for them by now.
+    fn push(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Error>;
+
+    /// There are no more bytes; what is left to be given. A decoder answers [`Error::Rejected`] if the block is incomplete.
+    fn finish(self) -> Result<Vec<u8>, Error>;
+}
+
+/// Makes a type the plugin of this crate: `export!(Type: key_filter, frame_filter, key_transform)` with any of the three, or
+/// `export!(Type: block_codec)`, or `stream_codec`.
 /// The plugin bears the crate's name and version. On other targets than WebAssembly nothing is exported, so that plugins
 /// can be tested natively.
 #[macro_export]
@@ -138,5 +180,11 @@ macro_rules! export {
     };
     (@ key_transform) => {
         $crate::bindings::key_transform::export_key_transform!(Adapted with_types_in $crate::bindings::key_transform);
+    };
+    (@ block_codec) => {
+        $crate::bindings::block_codec::export_block_codec!(Adapted with_types_in $crate::bindings::block_codec);
+    };
+    (@ stream_codec) => {
+        $crate::bindings::stream_codec::export_stream_codec!(Adapted with_types_in $crate::bindings::stream_codec);
     };
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::ensure;
 use sluicegate_guest::{Room, RoomSettings};
 
+use crate::bootstrap::load_plugin;
 use crate::config::{self, ConfigError, Plan};
 
 const EXAMPLES: &str = "\
@@ -48,13 +49,12 @@ fn check_plugins(plan: &Plan) -> anyhow::Result<()> {
     let room = Room::new(RoomSettings::default())?;
     let mut faults = String::new();
     for plugin in &plan.plugins {
-        let loaded = plugin.spec().map_err(anyhow::Error::from).and_then(|spec| Ok(room.load(spec)?));
-        match loaded {
+        match load_plugin(&room, plan, plugin) {
             Ok(loaded) => {
                 let descriptor = loaded.descriptor();
                 println!("plugin {:20} {} {}", plugin.name, descriptor.name, descriptor.version);
             }
-            Err(error) => faults += &plan.fault(plugin, error).0,
+            Err(ConfigError(fault)) => faults += &fault,
         }
     }
     ensure!(faults.is_empty(), ConfigError(faults));

@@ -47,6 +47,7 @@ pub(crate) struct Snapshot {
     pub(crate) refresh_log: Option<Spanned<Size>>,
     pub(crate) refresh_age: Option<Spanned<Time>>,
     pub(crate) refresh_every: Option<Spanned<Time>>,
+    pub(crate) codec: Option<Spanned<String>>,
 }
 
 /// `[upstream]`

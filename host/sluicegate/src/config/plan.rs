@@ -51,6 +51,8 @@ pub(crate) struct Plan {
     pub(crate) snapshot: SnapshotPlan,
     /// When newer snapshots are taken.
     pub(crate) refresh: RefreshSettings,
+    /// The plugin that packs snapshots on the disk.
+    pub(crate) codec_at_rest: Option<String>,
     /// What to log.
     pub(crate) log: LogPlan,
     /// What the operator should know, though it does not keep the proxy from starting: a line, and a picture below it.
@@ -126,6 +128,7 @@ pub(super) fn understand(file: &File, folder: &Path, source: &report::Source) ->
     let plugins = pipeline::plugins(&file.plugins, folder, &mut checks);
     let (views, listen) = views::views(file, &mut checks);
     pipeline::pipelines(file, &mut checks);
+    pipeline::packs(file, &mut checks);
     let users = views::users(file, &mut checks);
     views::exposure(file, &listen, &mut checks);
     let first_port = views.first().map_or(0, |view| view.settings.port);
@@ -160,6 +163,7 @@ pub(super) fn understand(file: &File, folder: &Path, source: &report::Source) ->
         data_dir: file.server.data_dir.as_ref().map_or_else(|| PathBuf::from(DATA_DIR), |dir| folder.join(dir)),
         snapshot,
         refresh,
+        codec_at_rest: file.snapshot.codec.as_ref().map(|name| name.get_ref().clone()),
         log,
         warnings: rendered,
         text: source.clone(),
@@ -270,6 +274,7 @@ impl fmt::Debug for Plan {
             .field("data_dir", &self.data_dir)
             .field("snapshot", &self.snapshot)
             .field("refresh", &self.refresh)
+            .field("codec_at_rest", &self.codec_at_rest)
             .field("log", &self.log)
             .finish_non_exhaustive()
     }

@@ -98,6 +98,7 @@ impl Pass<'_> {
 fn broken(name: &str, error: RewriteError) -> anyhow::Error {
     match error {
         RewriteError::Snapshot(error) => dump::damaged(name, &error).into(),
+        RewriteError::Unfit(fault) => anyhow::anyhow!("{name}: {fault}"),
         RewriteError::Plugin(fault) => ConfigError(format!("plugin `{}` failed: {}", fault.plugin, fault.what)).into(),
     }
 }

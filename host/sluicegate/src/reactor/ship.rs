@@ -22,7 +22,7 @@ use sluicegate_core::fault::{Fault, Party};
 use sluicegate_core::rewrite::RewriteError;
 
 use super::quota::Quota;
-use super::spool::{BLOCK_BYTES, Reader, Spools};
+use super::spool::{BLOCK_BYTES, Reader, Rested, Spools};
 use super::{Event, Reports, Snapshots};
 use crate::bootstrap::Plugins;
 use product::{Follow, Key, Maker};
@@ -59,11 +59,11 @@ struct Voyage {
 /// Where a ship's bytes come from.
 enum Source {
     /// A spooled snapshot as it is.
-    Spool(Reader),
+    Spool(Rested<Reader>),
     /// A product.
     Product(Follow, ShipFraming),
     /// Spooled snapshots of a kevy, and what becomes of them.
-    Kevy(Vec<Reader>, ShipOrder),
+    Kevy(Vec<Rested<Reader>>, ShipOrder),
 }
 
 impl Ships {
@@ -126,7 +126,7 @@ impl Ships {
         }
     }
 
-    fn walk(&self, key: Key, spool: Reader, mut maker: Maker) {
+    fn walk(&self, key: Key, spool: Rested<Reader>, mut maker: Maker) {
         let (plugins, reports) = (self.plugins.clone(), self.reports.clone());
         let thread = thread::Builder::new().name("walk".into()).spawn(move || {
             let outcome = walk::make(&key, spool, &plugins, &mut maker);
@@ -291,7 +291,7 @@ impl Hold {
 }
 
 fn sail(source: Source, plugins: &Plugins, hold: &Hold) -> Result<(), Stop> {
-    let as_it_is = |reader: &mut Reader| each_piece(reader, |piece| hold.bytes(Bytes::copy_from_slice(piece)));
+    let as_it_is = |reader: &mut Rested<Reader>| each_piece(reader, |piece| hold.bytes(Bytes::copy_from_slice(piece)));
     match source {
         Source::Spool(mut reader) => as_it_is(&mut reader),
         Source::Product(follow, framing) => send(follow, framing, hold),
@@ -320,7 +320,7 @@ fn send(mut follow: Follow, framing: ShipFraming, hold: &Hold) -> Result<(), Sto
     Ok(())
 }
 
-fn each_piece(reader: &mut Reader, mut give: impl FnMut(&[u8]) -> Result<(), Stop>) -> Result<(), Stop> {
+fn each_piece(reader: &mut Rested<Reader>, mut give: impl FnMut(&[u8]) -> Result<(), Stop>) -> Result<(), Stop> {
     let mut piece = vec![0; PIECE_BYTES];
     loop {
         match reader.read(&mut piece) {

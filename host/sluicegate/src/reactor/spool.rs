@@ -1,11 +1,11 @@
 //! The spool: the upstream's snapshots on disk, verified on the way there by a thread each.
 
 mod meta;
+mod rest;
 mod stored;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,11 +21,14 @@ use sluicegate_core::snapshot::{Arrival, Contents, Format, Framing, Origin};
 
 use super::quota::{Quota, cannot_write};
 use super::{Event, Reports};
+use crate::bootstrap::Plugins;
 pub(crate) use meta::{Kept, newest};
+pub(super) use rest::Rested;
+use rest::{Unwritten, Writer};
+use stored::Stored;
 pub(super) use stored::{BLOCK_BYTES, Reader};
-use stored::{Stored, Sums};
 
-/// What is in a file, by its name: an operator who finds one can read it with the server's own tools.
+/// What is in a file, by its name: an operator who finds one can read it with the server's own tools, unless it is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Of Redis or Valkey.
@@ -81,6 +84,7 @@ struct Arriving {
 pub(super) struct Spools {
     dir: PathBuf,
     quota: Arc<Quota>,
+    plugins: Arc<Plugins>,
     reports: Reports,
     arriving: BTreeMap<SpoolId, Arriving>,
     whole: BTreeMap<SpoolId, Arc<Stored>>,
@@ -90,9 +94,16 @@ pub(super) struct Spools {
 
 impl Spools {
     /// Of the snapshots that an earlier process left behind only `kept` is of use: nothing says what follows the others.
-    pub(super) fn new(dir: PathBuf, quota: Arc<Quota>, reports: Reports, kept: Option<Kept>) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        dir: PathBuf,
+        quota: Arc<Quota>,
+        plugins: Arc<Plugins>,
+        reports: Reports,
+        kept: Option<Kept>,
+    ) -> anyhow::Result<Self> {
         let newest = kept.as_ref().map(|kept| kept.id);
-        let mut spools = Self { dir, quota, reports, arriving: BTreeMap::new(), whole: BTreeMap::new(), newest };
+        let (arriving, whole) = (BTreeMap::new(), BTreeMap::new());
+        let mut spools = Self { dir, quota, plugins, reports, arriving, whole, newest };
         spools.remove_all_but(newest).with_context(|| format!("cannot clear {}", spools.dir.display()))?;
         if let Some(Kept { id, sums, bytes, .. }) = kept {
             let stored = Stored::new(id, path(&spools.dir, id, Kind::Rdb), spools.quota.claim());
@@ -109,9 +120,9 @@ impl Spools {
         let path = path(&self.dir, id, Kind::of(format));
         let stored = Arc::new(Stored::new(id, path, self.quota.claim()));
         self.arriving.insert(id, Arriving { stored: stored.clone(), sender });
-        let reports = self.reports.clone();
+        let (plugins, reports) = (self.plugins.clone(), self.reports.clone());
         let writer = thread::Builder::new().name("spool".into()).spawn(move || {
-            let outcome = receive(id, &stored, format, &receiver, &reports);
+            let outcome = receive(id, &stored, format, &receiver, &plugins, &reports);
             if !matches!(outcome, Some(Ok(_))) {
                 // Broken, or given up by the core: nobody will read it, and a full disk needs the room.
                 let _ = fs::remove_file(stored.path());
@@ -157,9 +168,10 @@ impl Spools {
     /// Reads a whole one from its beginning.
     ///
     /// # Errors
-    /// It cannot be opened; [`std::io::ErrorKind::NotFound`] if there is none.
-    pub(super) fn read(&self, id: SpoolId) -> std::io::Result<Reader> {
-        self.whole.get(&id).ok_or(std::io::ErrorKind::NotFound)?.open()
+    /// It cannot be opened, or unpacked; [`std::io::ErrorKind::NotFound`] if there is none.
+    pub(super) fn read(&self, id: SpoolId) -> std::io::Result<Rested<Reader>> {
+        let file = self.whole.get(&id).ok_or(std::io::ErrorKind::NotFound)?.open()?;
+        Rested::open(file, self.plugins.at_rest().map_err(std::io::Error::other)?)
     }
 
     /// These are verified; others go, but for those that still arrive. Ships that read them keep their open files.
@@ -292,41 +304,50 @@ fn receive(
     stored: &Stored,
     format: Format,
     receiver: &Receiver<Piece>,
+    plugins: &Plugins,
     reports: &Reports,
 ) -> Option<Result<Contents, Fault>> {
-    let path = stored.path();
-    let claim = |bytes: u64| stored.claim().grow(bytes).map_err(own);
-    // Where the length is known it is refused before it begins, not in the middle.
+    let codec = match plugins.at_rest() {
+        Ok(codec) => codec,
+        Err(error) => return Some(Err(Fault::new(Party::Plugin, error.to_string()))),
+    };
+    // Where the length is known it is refused before it begins, not in the middle. What is packed is shorter, nobody knows by how much.
     let length = match format {
-        Format::Rdb(Framing::Length(length)) => Some(length),
-        Format::Rdb(Framing::Mark(_)) | Format::Kevy => None,
+        Format::Rdb(Framing::Length(length)) if codec.is_none() => Some(length),
+        Format::Rdb(_) | Format::Kevy => None,
     };
-    let file = claim(length.unwrap_or(0)).and_then(|()| create(path).map_err(|error| own(cannot_write(path, &error))));
-    let mut file = match file {
-        Ok(file) => file,
-        Err(fault) => return Some(Err(fault)),
+    let unwritten = |error| unwritten(stored.path(), error);
+    let mut writer = match stored.sink(length).map_err(Unwritten::from).and_then(|sink| Ok(Writer::new(sink, codec)?)) {
+        Ok(writer) => writer,
+        Err(error) => return Some(Err(unwritten(error))),
     };
-    let (mut check, mut sums) = (Check::new(format), Sums::default());
+    let mut check = Check::new(format);
     while !check.is_complete() {
         let bytes = match receiver.recv().ok()? {
             Piece::Bytes(bytes) => bytes,
             Piece::End => break,
         };
-        let written = check.push(&bytes).and_then(|taken| {
-            let taken = &bytes[..taken];
-            if length.is_none() {
-                claim(taken.len() as u64)?;
-            }
-            sums.push(taken);
-            file.write_all(taken).map_err(|error| own(cannot_write(path, &error)))
-        });
-        if let Err(fault) = written {
+        let taken = check.push(&bytes);
+        if let Err(fault) = taken.and_then(|taken| writer.write(&bytes[..taken]).map_err(unwritten)) {
             return Some(Err(fault));
         }
         reports.send(Event::SpoolWritten(id, bytes.len()));
     }
-    stored.seal(sums);
-    Some(check.finish())
+    match (check.finish(), writer.finish()) {
+        (Err(fault), _) => Some(Err(fault)),
+        (_, Err(error)) => Some(Err(unwritten(error))),
+        (contents, Ok(sink)) => {
+            stored.seal(sink.sums());
+            Some(contents)
+        }
+    }
+}
+
+fn unwritten(path: &Path, error: Unwritten) -> Fault {
+    match error {
+        Unwritten::Disk(error) => own(cannot_write(path, &error)),
+        Unwritten::Codec(fault) => fault.into(),
+    }
 }
 
 fn broken(error: SnapshotError) -> Fault {
@@ -339,7 +360,6 @@ fn own(what: String) -> Fault {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::{Duration, Instant};
 
     use mio::{Poll, Token, Waker};
@@ -352,8 +372,9 @@ mod tests {
         let (dir, poll) = (tempfile::tempdir().expect("a folder"), Poll::new().expect("an event queue"));
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).expect("a waker"));
         let (sender, events) = channel();
-        let quota = Quota::new(dir.path().into(), 1000);
-        let spools = Spools::new(dir.path().into(), quota, Reports { sender, waker }, None).expect("an empty spool");
+        let (quota, plugins) = (Quota::new(dir.path().into(), 1000), Arc::new(Plugins::none()));
+        let spools =
+            Spools::new(dir.path().into(), quota, plugins, Reports { sender, waker }, None).expect("an empty spool");
         (dir, poll, events, spools)
     }
 

@@ -5,13 +5,13 @@ use sluicegate_core::kevy::snapshot::{Extent, RewriteStats, Rewriter, write_end,
 use sluicegate_core::pipeline::Pipeline;
 
 use super::{Hold, PIECE_BYTES, Stop, broken, each_piece};
-use crate::reactor::spool::Reader;
+use crate::reactor::spool::{Reader, Rested};
 
 /// Makes a snapshot of this version of the spooled ones: of all keys, or of those that lie in `share`.
 pub(super) fn make(
     version: u8,
     share: Option<Share>,
-    files: &mut [Reader],
+    files: &mut [Rested<Reader>],
     pipeline: &mut dyn Pipeline,
     hold: &Hold,
 ) -> Result<(), Stop> {
@@ -36,7 +36,7 @@ pub(super) fn make(
 fn join(
     version: u8,
     share: Option<Share>,
-    files: &mut [Reader],
+    files: &mut [Rested<Reader>],
     pipeline: &mut dyn Pipeline,
     hold: &Hold,
     give: &impl Fn(Vec<u8>) -> Result<(), Stop>,
@@ -69,7 +69,7 @@ fn join(
 
 fn rewrite(
     mut rewriter: Rewriter,
-    file: &mut Reader,
+    file: &mut Rested<Reader>,
     pipeline: &mut dyn Pipeline,
     hold: &Hold,
     give: &impl Fn(Vec<u8>) -> Result<(), Stop>,

@@ -9,10 +9,10 @@ use sluicegate_core::rdb::Rewriter;
 use super::product::{Key, Maker};
 use super::{PIECE_BYTES, Stop, broken, each_piece};
 use crate::bootstrap::Plugins;
-use crate::reactor::spool::Reader;
+use crate::reactor::spool::{Reader, Rested};
 
 /// Walks the spooled snapshot once, with plugin instances of its own.
-pub(super) fn make(key: &Key, mut spool: Reader, plugins: &Plugins, maker: &mut Maker) -> Result<(), Stop> {
+pub(super) fn make(key: &Key, mut spool: Rested<Reader>, plugins: &Plugins, maker: &mut Maker) -> Result<(), Stop> {
     let began = Instant::now();
     let mut pipeline = pipeline(plugins, key.view)?;
     let mut rewriter = key.target.map_or_else(|| Rewriter::new(key.head), |target| Rewriter::to(key.head, target));

@@ -1,13 +1,15 @@
 //! A spooled snapshot on the disk, and whether the disk gives back what was written.
 
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use sluicegate_core::contract::SpoolId;
 use sluicegate_core::rdb::Crc64;
 
+use super::create;
+use super::rest::{Rested, Rewind};
 use crate::reactor::quota::Claim;
 
 /// A snapshot has a sum for each so many bytes, and is read in pieces of this size: nothing goes out of a piece that is not
@@ -80,6 +82,37 @@ fn digest(sums: &[u64]) -> u64 {
     all.sum()
 }
 
+/// Takes a snapshot's file, as it is to lie on the disk: claims the room for it, sums it up, writes it.
+pub(super) struct Sink<'a> {
+    stored: &'a Stored,
+    file: File,
+    sums: Sums,
+    /// The room was claimed before it began.
+    claimed: bool,
+}
+
+impl Sink<'_> {
+    /// The sums of what was written.
+    pub(super) fn sums(self) -> Sums {
+        self.sums
+    }
+}
+
+impl Write for Sink<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !self.claimed {
+            self.stored.claim.grow(bytes.len() as u64).map_err(io::Error::other)?;
+        }
+        self.file.write_all(bytes)?;
+        self.sums.push(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
 /// A snapshot, arriving or whole.
 pub(in crate::reactor) struct Stored {
     id: SpoolId,
@@ -101,6 +134,16 @@ impl Stored {
 
     pub(super) fn claim(&self) -> &Claim {
         &self.claim
+    }
+
+    /// Begins its file, which will have this length, if it is known.
+    ///
+    /// # Errors
+    /// There is no room for it, or the file cannot be made.
+    pub(super) fn sink(&self, length: Option<u64>) -> io::Result<Sink<'_>> {
+        self.claim.grow(length.unwrap_or(0)).map_err(io::Error::other)?;
+        let file = create(&self.path)?;
+        Ok(Sink { stored: self, file, sums: Sums::default(), claimed: length.is_some() })
     }
 
     /// It is whole.
@@ -136,26 +179,11 @@ pub(in crate::reactor) struct Reader {
 }
 
 impl Reader {
-    /// Which snapshot this is.
-    pub(in crate::reactor) fn id(&self) -> SpoolId {
-        self.stored.id
-    }
-
-    /// Begins anew.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub(in crate::reactor) fn rewind(&mut self) -> io::Result<()> {
-        (self.at, self.next) = (0, 0);
-        self.block.clear();
-        self.file.rewind()
-    }
-
     /// The next block; it is empty at the end.
     fn fill(&mut self) -> io::Result<()> {
         self.at = 0;
         self.block.clear();
-        self.file.by_ref().take(BLOCK_BYTES as u64).read_to_end(&mut self.block)?;
+        Read::by_ref(&mut self.file).take(BLOCK_BYTES as u64).read_to_end(&mut self.block)?;
         let sums = self.stored.sums.get().map_or(&[][..], |sums| sums);
         let expected = sums.get(self.next).copied();
         let found = (!self.block.is_empty()).then(|| Crc64::of(&self.block));
@@ -166,6 +194,21 @@ impl Reader {
         }
         self.next += 1;
         Ok(())
+    }
+}
+
+impl Rewind for Reader {
+    fn rewind(&mut self) -> io::Result<()> {
+        (self.at, self.next) = (0, 0);
+        self.block.clear();
+        Seek::rewind(&mut self.file)
+    }
+}
+
+impl Rested<Reader> {
+    /// Which snapshot this is.
+    pub(in crate::reactor) fn id(&self) -> SpoolId {
+        self.file().stored.id
     }
 }
 
