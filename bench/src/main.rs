@@ -63,7 +63,7 @@ struct Options {
     #[arg(long, default_value_t = 2)]
     kevy_idle: u64,
     #[command(flatten)]
-    snapshot: snapshot::Options,
+    snapshot: snapshot::Sizes,
     #[command(subcommand)]
     helper: Option<Helper>,
 }

@@ -13,7 +13,7 @@ use crate::report::Report;
 
 /// Sizes; the defaults are those that the figures in the documentation are of.
 #[derive(clap::Args)]
-pub(crate) struct Options {
+pub(crate) struct Sizes {
     /// Parts of the snapshot case; all if none is named.
     #[arg(long, value_enum, value_delimiter = ',')]
     parts: Vec<Part>,
@@ -57,19 +57,19 @@ enum Part {
 }
 
 /// Measures what is named.
-pub(crate) fn run(report: &mut Report, options: &Options, rounds: usize) -> Result<()> {
-    let named = |part: Part| options.parts.is_empty() || options.parts.contains(&part);
+pub(crate) fn run(report: &mut Report, sizes: &Sizes, rounds: usize) -> Result<()> {
+    let named = |part: Part| sizes.parts.is_empty() || sizes.parts.contains(&part);
     if named(Part::Walk) {
-        walk::run(report, options.walk, rounds)?;
+        walk::run(report, sizes.walk, rounds)?;
     }
     if named(Part::Joins) {
-        joins::run(report, options.join, options.replicas, options.join_seconds)?;
+        joins::run(report, sizes.join, sizes.replicas, sizes.join_seconds)?;
     }
     if named(Part::Bounds) {
-        bounds::run(report, options.bound, options.large, options.stalled)?;
+        bounds::run(report, sizes.bound, sizes.large, sizes.stalled)?;
     }
     if named(Part::Wan) {
-        wan::run(report, options.wan)?;
+        wan::run(report, sizes.wan)?;
     }
     Ok(())
 }
