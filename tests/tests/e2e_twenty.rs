@@ -64,7 +64,7 @@ fn twenty_unlike_replicas_cost_the_primary_one_fork() -> Result<()> {
     }
     let goal = writer.sent() + BETWEEN;
     wait_for("more writes", PATIENCE, || Ok(writer.sent() > goal))?;
-    drop(writer.stop()?);
+    writer.stop()?;
 
     let mut compared: BTreeMap<_, usize> = BTreeMap::new();
     for (name, view, replica) in &replicas {
