@@ -1,4 +1,5 @@
-//! Every input that once led the fuzzer somewhere new, and the recorded snapshots of real servers, hold what must hold.
+//! Every input that once led the fuzzer somewhere new, lies made by hand, and the recorded snapshots of real servers: all hold
+//! what must hold.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ fn snapshots() {
     let corpus = files(&here.join("corpus/snapshot"));
     assert!(corpus.len() > 50, "the corpus has {} files", corpus.len());
     replay(&corpus, sluicegate_fuzz::snapshot);
+    replay(&files(&here.join("handmade/snapshot")), sluicegate_fuzz::snapshot);
     let mut recorded = files(&here.join("../host/core/tests/rdb"));
     recorded.retain(|file| file.extension().is_some_and(|extension| extension == "rdb"));
     assert!(recorded.len() >= 8, "only {} recorded snapshots", recorded.len());

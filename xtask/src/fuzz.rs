@@ -78,7 +78,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let corpus = sh::root().join("fuzz/corpus").join(name);
     let mut fuzz = Command::new(&program);
-    fuzz.args([&found, &corpus, &sh::root().join(target.seeds())]);
+    let handmade = sh::root().join("fuzz/handmade").join(name);
+    fuzz.args([&found, &corpus, &handmade, &sh::root().join(target.seeds())]);
     fuzz.arg(format!("-dict={}", sh::root().join("fuzz/dictionaries").join(name).with_extension("dict").display()));
     fuzz.arg(format!("-artifact_prefix={}/", finds.display()));
     fuzz.arg(format!("-max_total_time={}", args.time.as_secs()));
@@ -121,7 +122,8 @@ fn keep(program: &Path, target: Target, corpus: &Path, found: &Path) -> Result<(
     fs::remove_dir_all(&fewest).or_else(|error| missing_is_fine(&error).then_some(()).ok_or(error))?;
     fs::create_dir_all(&fewest)?;
     let mut merge = Command::new(program);
-    merge.args(["-set_cover_merge=1", &format!("-max_len={}", target.input_bytes_max())]);
+    // By edges alone: how often each was passed would keep four times as many inputs.
+    merge.args(["-set_cover_merge=1", "-use_counters=0", &format!("-max_len={}", target.input_bytes_max())]);
     sh::run(merge.args([&fewest, &corpus.to_path_buf(), &found.to_path_buf()]))?;
     for old in fs::read_dir(corpus)? {
         fs::remove_file(old?.path())?;
