@@ -53,12 +53,18 @@ fn said(bytes: &[u8]) -> Session {
     Session::psync([format!("+FULLRESYNC {ID} 5\r\n").as_bytes(), bytes].concat()).then_close()
 }
 
-/// The spooled snapshots and what else the proxy has made of them.
-fn files(proxy: &Proxy) -> Result<Vec<PathBuf>> {
-    let data = proxy.config_file().with_file_name("data");
-    let paths = fs::read_dir(&data)?.map(|entry| Ok(entry?.path()));
-    let paths = paths.collect::<Result<Vec<_>>>()?;
-    Ok(paths.into_iter().filter(|path| path.extension().is_some_and(|kind| kind == "rdb")).collect())
+/// The spooled snapshots: what was made of them for replicas has longer names.
+fn spools(proxy: &Proxy) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(proxy.config_file().with_file_name("data"))?.collect::<std::io::Result<Vec<_>>>()?;
+    let is_spool = |name: &str| {
+        let number = name.strip_prefix("snapshot-").and_then(|name| name.strip_suffix(".rdb"));
+        number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    Ok(entries
+        .into_iter()
+        .filter(|entry| is_spool(&entry.file_name().to_string_lossy()))
+        .map(|entry| entry.path())
+        .collect())
 }
 
 /// Plays all these sessions, one after the other, and then a whole snapshot, to one proxy.
@@ -91,7 +97,7 @@ fn survives(bad: Vec<Session>) -> Result<()> {
     ensure!(!log.contains("panicked"), "a panic\n{log}");
     let told = log.lines().filter(|line| line.contains("next attempt in")).count();
     ensure!(told == sessions, "{sessions} damages, but {told} were told\n{log}");
-    let left = files(&proxy)?;
+    let left = spools(&proxy)?;
     let [spool] = &left[..] else { bail!("one snapshot is kept, not {left:?}") };
     ensure!(fs::read(spool)? == whole, "what is kept is not what came");
     ensure!(fs::metadata(spool)?.permissions().mode() & 0o777 == 0o600, "others may read {spool:?}");
