@@ -16,6 +16,7 @@ mod relay;
 mod repair;
 mod report;
 mod sink;
+mod snapshot;
 mod stream;
 mod wire;
 
@@ -61,6 +62,8 @@ struct Options {
     /// MiB of the snapshot that an idle kevy ships by itself, at little more than one a second.
     #[arg(long, default_value_t = 2)]
     kevy_idle: u64,
+    #[command(flatten)]
+    snapshot: snapshot::Sizes,
     #[command(subcommand)]
     helper: Option<Helper>,
 }
@@ -80,6 +83,8 @@ enum Name {
     Micro,
     /// The live stream while values are fetched from the primary.
     Repair,
+    /// The snapshot service: the walk, many replicas, memory, a long way.
+    Snapshot,
     /// Live stream and snapshots of kevy.
     Kevy,
 }
@@ -122,6 +127,9 @@ fn main() -> Result<()> {
     }
     if named(Name::Repair) {
         repair::run(&mut report, options.repair_commands, options.rounds)?;
+    }
+    if named(Name::Snapshot) {
+        snapshot::run(&mut report, &options.snapshot, options.rounds)?;
     }
     if named(Name::Kevy) {
         let sizes = kevy::Sizes {

@@ -24,15 +24,15 @@ const SMALL_ENTRY: u64 = 1 + 1 + 17 + 2 + SMALL;
 /// MiB of backlog, as configured.
 const BACKLOG: u32 = 16;
 /// What the process may hold beside its backlog, in bytes.
-const LIMIT: u64 = 48 * MIB;
+pub(crate) const LIMIT: u64 = 48 * MIB;
 /// The view that the snapshot passes through.
-const VIEW: View = View::FilterRename;
+pub(crate) const VIEW: View = View::FilterRename;
 
 /// Bytes that no compression shrinks and any part of which can be made again: values are cut out of them.
-struct Values(Vec<u8>);
+pub(crate) struct Values(Vec<u8>);
 
 impl Values {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self((0..MIB / 8).flat_map(|index| noise(index).to_le_bytes()).collect())
     }
 
@@ -44,7 +44,7 @@ impl Values {
 
 /// The entries of a snapshot of about `bytes`, as (key, value's length); the large one stands in the middle.
 #[derive(Clone, Copy)]
-struct Dataset {
+pub(crate) struct Dataset {
     /// How many small ones.
     small: u64,
     /// MiB of the large one.
@@ -52,8 +52,9 @@ struct Dataset {
 }
 
 impl Dataset {
-    fn new(bytes: u64) -> Self {
-        Self { small: bytes.saturating_sub(LARGE * MIB) / SMALL_ENTRY, large: LARGE }
+    /// About `bytes`, with one value of `large` MiB.
+    pub(crate) fn new(bytes: u64, large: u64) -> Self {
+        Self { small: bytes.saturating_sub(large * MIB) / SMALL_ENTRY, large }
     }
 
     fn key(self, index: u64) -> Vec<u8> {
@@ -68,7 +69,8 @@ impl Dataset {
 
 const LARGE_KEY: &[u8] = b"user:the-large-value";
 
-fn write(out: &mut dyn Write, dataset: Dataset, values: &Values) -> Result<u64> {
+/// Writes it as the primary's snapshot.
+pub(crate) fn write(out: &mut dyn Write, dataset: Dataset, values: &Values) -> Result<u64> {
     let mut rdb = Writer::begin(out)?;
     for index in 0..=dataset.small {
         if dataset.is_large_before(index) {
@@ -84,7 +86,7 @@ fn write(out: &mut dyn Write, dataset: Dataset, values: &Values) -> Result<u64> 
 }
 
 /// Compares every entry that comes with the next one that the view has.
-struct Checker {
+pub(crate) struct Checker {
     dataset: Dataset,
     values: Arc<Values>,
     next: u64,
@@ -139,8 +141,13 @@ impl Visitor for Checker {
 }
 
 impl Checker {
+    /// A checker that waits for the first entry.
+    pub(crate) fn new(dataset: Dataset, values: Arc<Values>) -> Self {
+        Self { dataset, values, next: 0, large_seen: false, current: None, at: 0, entries: 0 }
+    }
+
     /// All that the view has must have come.
-    fn finish(self) -> Result<u64> {
+    pub(crate) fn finish(self) -> Result<u64> {
         let missing = (self.next..self.dataset.small).find_map(|index| VIEW.apply(&self.dataset.key(index)));
         ensure!(self.large_seen && missing.is_none(), "the snapshot ended before {missing:?}");
         Ok(self.entries)
@@ -169,7 +176,7 @@ pub(crate) fn run(report: &mut Report, mebibytes: &[u64]) -> Result<()> {
     let mut rows = Vec::new();
     let mut verdicts = Vec::new();
     for &size in mebibytes {
-        let sample = measure(kind, Dataset::new(size * MIB), &values).with_context(|| format!("{size} MiB"))?;
+        let sample = measure(kind, Dataset::new(size * MIB, LARGE), &values).with_context(|| format!("{size} MiB"))?;
         let limit = LIMIT + u64::from(BACKLOG) * MIB;
         verdicts.push(format!("{size} MiB: {}", if sample.rss_max <= limit { "within" } else { "**above**" }));
         rows.push(row(&sample));
@@ -218,8 +225,7 @@ fn measure(kind: Kind, dataset: Dataset, values: &Arc<Values>) -> Result<Sample>
     let middle = Middle::start(kind, primary.address(), BACKLOG, scratch.path())?;
     let process = middle.process.as_ref().context("a process")?;
     let rss_start = process.memory("VmRSS")?;
-    let mut checker =
-        Checker { dataset, values: values.clone(), next: 0, large_seen: false, current: None, at: 0, entries: 0 };
+    let mut checker = Checker::new(dataset, values.clone());
     let sink = Sink::attach(middle.address, &mut checker).with_context(|| process.log_tail())?;
     let link = primary.link(Duration::from_secs(60))?;
     primary.check_undisturbed()?;
@@ -264,7 +270,7 @@ mod tests {
     }
 
     fn check(snapshot: &[u8], dataset: Dataset, values: Arc<Values>) -> Result<u64> {
-        let mut checker = Checker { dataset, values, next: 0, large_seen: false, current: None, at: 0, entries: 0 };
+        let mut checker = Checker::new(dataset, values);
         rdb::read(&mut &snapshot[..], &mut checker)?;
         checker.finish()
     }

@@ -6,6 +6,8 @@
 
 mod native;
 
+pub(crate) use native::Native;
+
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
@@ -169,7 +171,7 @@ fn measure(input: &Input, contenders: &mut [Box<dyn Contender>], rounds: usize) 
 }
 
 /// CPU time of this thread: what another process takes of the core is not counted.
-fn thread_cpu_ns() -> f64 {
+pub(crate) fn thread_cpu_ns() -> f64 {
     let now = clock_gettime(ClockId::ThreadCPUTime);
     now.tv_sec as f64 * 1e9 + now.tv_nsec as f64
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::process::{Process, free_address};
 use crate::stream::View;
@@ -124,7 +124,7 @@ impl Middle {
     }
 }
 
-/// A real server as a primary, for the latency case.
+/// A real server as a primary.
 pub(crate) fn real_primary(dir: &Path) -> Result<(Process, SocketAddr)> {
     let program = Kind::Redis.program();
     ensure!(program.is_some(), "no redis-server on the PATH");
@@ -134,6 +134,19 @@ pub(crate) fn real_primary(dir: &Path) -> Result<(Process, SocketAddr)> {
     let mut process = Process::start("primary", command, dir)?;
     process.wait_listening(address)?;
     Ok((process, address))
+}
+
+/// Starts Sluicegate with this configuration, and waits until it listens at `address`.
+pub(crate) fn sluicegate(config: &str, address: SocketAddr, name: &str, dir: &Path) -> Result<Process> {
+    let program = Kind::Sluicegate(View::Plain).program();
+    let program = program.context("no release build of sluicegate; `cargo xtask build --release` makes one")?;
+    let file = dir.join(format!("{name}.toml"));
+    fs::write(&file, config)?;
+    let mut command = Command::new(program);
+    command.args(["run", "--config"]).arg(file);
+    let mut process = Process::start(name, command, dir)?;
+    process.wait_listening(address)?;
+    Ok(process)
 }
 
 /// The arguments of a redis or valkey server: no persistence, no delay, no limit that the bench could run into.

@@ -71,7 +71,7 @@ impl<W: Write> Writer<W> {
 pub(crate) trait Visitor {
     /// A string entry begins.
     fn entry(&mut self, key: &[u8], value_len: u64) -> Result<()>;
-    /// The next bytes of its value.
+    /// The next bytes of its value; none of one that the server has packed.
     fn value(&mut self, bytes: &[u8]) -> Result<()>;
 }
 
@@ -111,12 +111,18 @@ pub(crate) fn read(input: &mut impl BufRead, visitor: &mut dyn Visitor) -> Resul
             }
             0 => {
                 let key = reader.string()?;
-                let length = match reader.length()? {
-                    Length::Plain(n) => n,
+                match reader.length()? {
+                    Length::Plain(length) => {
+                        visitor.entry(&key, length)?;
+                        reader.take(length, &mut |bytes| visitor.value(bytes))?;
+                    }
+                    Length::Special(3) => {
+                        let (packed, length) = (reader.plain_length()?, reader.plain_length()?);
+                        visitor.entry(&key, length)?;
+                        reader.take(packed, &mut |_| Ok(()))?;
+                    }
                     Length::Special(kind) => bail!("a value in encoding {kind}, which nobody sent"),
-                };
-                visitor.entry(&key, length)?;
-                reader.take(length, &mut |bytes| visitor.value(bytes))?;
+                }
             }
             other => bail!("opcode or type {other} in a snapshot of strings"),
         }
@@ -161,6 +167,13 @@ impl<R: BufRead> Reader<'_, R> {
             (_, 0x81) => Length::Plain(u64::from_be_bytes(self.array()?)),
             (_, n) => bail!("length byte {n:#x}"),
         })
+    }
+
+    fn plain_length(&mut self) -> Result<u64> {
+        match self.length()? {
+            Length::Plain(length) => Ok(length),
+            Length::Special(kind) => bail!("encoding {kind} where a length is due"),
+        }
     }
 
     /// A short string: a key's name or an aux field.

@@ -51,6 +51,20 @@ impl Sink {
         }
     }
 
+    /// A replica that asks for everything and then reads nothing: the socket that has to stay open.
+    pub(crate) fn stalled(address: SocketAddr) -> Result<TcpStream> {
+        let deadline = Instant::now() + ATTACH_MAX;
+        loop {
+            match greet(address) {
+                Ok((input, Greeting::FullResync { .. })) => return Ok(input.into_inner()),
+                Ok((_, Greeting::Later(why))) => ensure!(Instant::now() < deadline, "{address} still says: {why}"),
+                Err(error) if Instant::now() < deadline => drop(error),
+                Err(error) => return Err(error.context(format!("attaching to {address}"))),
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     fn take_snapshot(mut input: BufReader<TcpStream>, offset: u64, visitor: &mut dyn Visitor) -> Result<Self> {
         let header = line_after_newlines(&mut input)?;
         let snapshot_bytes = match header.strip_prefix(b"$EOF:") {

@@ -5,6 +5,7 @@ mod build;
 mod demo;
 mod docs;
 mod fetch;
+mod fuzz;
 mod servers;
 mod sh;
 mod test;
@@ -29,6 +30,8 @@ enum Verb {
     Test(test::Args),
     /// Measure the release build; the report goes to target/bench/report.md.
     Bench(bench::Args),
+    /// Feed what reads a peer's bytes with any bytes whatever, and watch what it reaches.
+    Fuzz(fuzz::Args),
     /// Build the `sluicegate` binary, with the wasm targets that its plugins need.
     Build(build::Args),
     /// Write the pages of the documentation that are made from the code: docs/commands.md.
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Verb::Demo(args) => demo::run(&args),
         Verb::Test(args) => test::run(&args),
         Verb::Bench(args) => bench::run(&args),
+        Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Build(args) => build::run(&args),
         Verb::Docs(args) => docs::run(&args),
         Verb::Servers(args) => servers::run(&args),

@@ -86,7 +86,7 @@ fn too_long(file: &File) -> Option<String> {
 
 /// The first line of a source file says what the file is for; crate attributes may stand before it.
 fn no_module_doc(file: &File) -> Option<String> {
-    let places = ["host/", "plugins/", "tests/src/", "xtask/src/", "bench/src/"];
+    let places = ["host/", "plugins/", "tests/src/", "xtask/src/", "bench/src/", "fuzz/"];
     if !places.iter().any(|place| file.path.starts_with(place)) || !file.path.ends_with(".rs") {
         return None;
     }

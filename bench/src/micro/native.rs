@@ -12,7 +12,7 @@ const FROM: &[u8] = b"user:";
 const TO: &[u8] = b"u:";
 
 /// A rule as the core's pipeline, without WebAssembly.
-pub(super) struct Native(pub(super) Rule);
+pub(crate) struct Native(pub(crate) Rule);
 
 impl Pipeline for Native {
     fn keys(&mut self, batch: &KeyBatch, answers: &mut Answers) -> Result<(), PluginFault> {

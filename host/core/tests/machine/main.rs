@@ -1,6 +1,7 @@
 //! Stories about the machine, driven as a shell drives it: events in, orders and bytes out, time by hand.
 
 mod chaos;
+mod damage;
 mod following;
 mod handshake;
 mod learned;

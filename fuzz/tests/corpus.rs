@@ -1,0 +1,35 @@
+//! Every input that once led the fuzzer somewhere new, lies made by hand, and the recorded snapshots of real servers: all hold
+//! what must hold.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The files of a directory, in the order of their names.
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("a readable directory").path()).collect();
+    files.sort();
+    files
+}
+
+/// Gives each file to `check`; where it panics, says with which file.
+fn replay(files: &[PathBuf], check: fn(&[u8])) {
+    for file in files {
+        let bytes = fs::read(file).expect("a readable file");
+        let held = std::panic::catch_unwind(|| check(&bytes));
+        assert!(held.is_ok(), "{}: what must hold of it does not; why stands above", file.display());
+    }
+}
+
+#[test]
+fn snapshots() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let corpus = files(&here.join("corpus/snapshot"));
+    assert!(corpus.len() > 50, "the corpus has {} files", corpus.len());
+    replay(&corpus, sluicegate_fuzz::snapshot);
+    replay(&files(&here.join("handmade/snapshot")), sluicegate_fuzz::snapshot);
+    let mut recorded = files(&here.join("../host/core/tests/rdb"));
+    recorded.retain(|file| file.extension().is_some_and(|extension| extension == "rdb"));
+    assert!(recorded.len() >= 8, "only {} recorded snapshots", recorded.len());
+    replay(&recorded, sluicegate_fuzz::snapshot);
+}
