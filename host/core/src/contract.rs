@@ -10,6 +10,7 @@ use crate::kevy::route::Share;
 use crate::outbox::Outbox;
 use crate::rdb::{Head, ServerVersion};
 use crate::snapshot::{Contents, Format};
+use crate::upstream::packed::Chunk;
 
 /// A protocol's machine, as the shell drives it. The shell's turn is always the same: hand in events, [`pump`](Drive::pump),
 /// do what [`poll_output`](Drive::poll_output) says until it says nothing, write what the outboxes hold, sleep at most until
@@ -78,6 +79,13 @@ pub enum Input {
     SpoolWritten(SpoolId, usize),
     /// An arriving snapshot is complete and verified, or is not what it should be.
     Spooled(SpoolId, Result<Contents, Fault>),
+    /// A packed snapshot stands still where so many of its chunks are verified and kept; the fault is that of the next one, if
+    /// it is damaged. What is written to it after [`Output::SpoolPause`] is answered goes on with the next chunk.
+    SpoolPaused(SpoolId, u64, Option<Fault>),
+    /// A chunk for a link that takes packed bytes, head and body; or why its codec cannot make any.
+    Packed(LinkId, Result<Bytes, Fault>),
+    /// What was in a chunk of the primary's stream, or why it cannot be unpacked.
+    Unpacked(LinkId, Result<Bytes, Fault>),
     /// A snapshot for a replica will have exactly this length ([`ShipFraming::Length`]).
     ShipLength(LinkId, u64),
     /// Bytes of a snapshot for a replica.
@@ -111,12 +119,28 @@ pub enum Output {
     SpoolEnd(SpoolId),
     /// The arriving snapshot will not be finished: drop it.
     SpoolAbort(SpoolId),
+    /// The link that brought a packed snapshot is gone: drop the chunk that came last if it is not whole, and say by
+    /// [`Input::SpoolPaused`] how many there are. The rest may come on another link.
+    SpoolPause(SpoolId),
     /// These are needed, or on their way; every other spool file may be dropped.
     SpoolKeep(Vec<SpoolId>),
     /// Make a snapshot for a replica.
     Ship(ShipOrder),
     /// Stop making it.
     ShipCancel(LinkId),
+    /// Pack these bytes, one chunk, for a link to a view. One at a time is under way for each link.
+    Pack {
+        /// Whom it is for.
+        link: LinkId,
+        /// Index of the view, whose codec packs.
+        view: usize,
+        /// What is packed.
+        raw: Vec<Bytes>,
+    },
+    /// Unpack a chunk of the primary's stream. One at a time is under way.
+    Unpack(LinkId, Chunk),
+    /// Nothing more is packed or unpacked for this link, which is gone.
+    PackEnd(LinkId),
     /// Find out which version listens at this address: the replica on `LinkId` did not say.
     Probe(LinkId, String, u16),
     /// Tell the operator.
@@ -130,6 +154,12 @@ pub enum ShipFraming {
     Stream,
     /// Make all of it first, and say its length by [`Input::ShipLength`].
     Length,
+    /// As a [container](crate::pack) in the format of the view's codec, without its first chunks: of that many, and of the
+    /// container's head, the receiver says that it has them.
+    Packed {
+        /// The number of the first chunk that goes out.
+        first: u64,
+    },
 }
 
 /// A snapshot to be made for one replica.

@@ -9,6 +9,7 @@ mod clock;
 mod commands;
 mod drive;
 mod follow;
+mod packed;
 mod repair;
 mod ship;
 
@@ -35,6 +36,7 @@ use crate::settings::Settings;
 use crate::snapshot::Framing;
 use crate::upstream::{self, Upstream};
 use crate::view::View;
+use packed::Packs;
 use repair::Repair;
 
 /// The place in the primary's history.
@@ -124,6 +126,7 @@ pub struct Machine {
     scratch: Rope,
     stats: Stats,
     repair: Repair,
+    packs: Packs,
     ticked: u64,
     acked: u64,
     /// The primary wants to hear that this offset is acknowledged, which it could not be yet.
@@ -177,6 +180,7 @@ impl Machine {
             ticked: now.mono_ms,
             acked: now.mono_ms,
             ack_owed: None,
+            packs: Packs::default(),
             stopping: false,
         }
     }
@@ -233,6 +237,9 @@ impl Machine {
         if let Some(replica) = self.replicas.remove(&link) {
             if replica.phase == Phase::Shipping {
                 self.outputs.push_back(Output::ShipCancel(link));
+            }
+            if replica.packing.is_some() {
+                self.outputs.push_back(Output::PackEnd(link));
             }
             self.outputs.push_back(Output::Close(link));
         }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
+use sluicegate_core::pack::Codec;
 use sluicegate_core::pipeline::Pipeline;
 use sluicegate_guest::{GuestPipeline, Plugin, Room, RoomSettings};
 
@@ -27,7 +28,7 @@ pub(crate) fn run(plan: Plan) -> anyhow::Result<()> {
     let began = Instant::now();
     let plugins = Plugins::load(&plan)?;
     let _lock = data_dir(&plan.data_dir)?;
-    let core = Core::settle(&plan)?;
+    let core = Core::settle(&plan, &plugins)?;
     let ports = plan.ports(core.shards())?;
     let listeners = reactor::listen(&ports)?;
     let mut pipelines = Vec::new();
@@ -44,9 +45,20 @@ pub(crate) fn run(plan: Plan) -> anyhow::Result<()> {
 pub(crate) struct Plugins {
     room: Room,
     views: Vec<Vec<Arc<Plugin>>>,
+    /// What packs each view.
+    packers: Vec<Option<Arc<Plugin>>>,
+    /// What unpacks the primary's bytes.
+    unpacker: Option<Arc<Plugin>>,
 }
 
 impl Plugins {
+    /// Those of no view.
+    #[cfg(test)]
+    pub(crate) fn none() -> Self {
+        let room = Room::new(RoomSettings::default()).expect("a room");
+        Self { room, views: Vec::new(), packers: Vec::new(), unpacker: None }
+    }
+
     /// Loads what the pipelines name.
     pub(crate) fn load(plan: &Plan) -> anyhow::Result<Self> {
         let room = Room::new(RoomSettings::default())?;
@@ -58,9 +70,32 @@ impl Plugins {
             }?;
             loaded.insert(&plugin.name, Arc::new(component));
         }
+        let codec = |name: &Option<String>| name.as_ref().and_then(|name| loaded.get(&**name).cloned());
+        let packers = plan.views.iter().map(|view| codec(&view.pack)).collect();
+        let unpacker = codec(&plan.pack);
         let views = plan.views.iter().map(|view| &view.settings);
         let views = views.map(|view| view.pipeline.iter().filter_map(|name| loaded.get(&**name).cloned()).collect());
-        Ok(Self { views: views.collect(), room })
+        Ok(Self { views: views.collect(), room, packers, unpacker })
+    }
+
+    /// What packs a view for another Sluicegate.
+    ///
+    /// # Errors
+    /// The plan names no plugin for it, or one that is no codec.
+    pub(crate) fn packer(&self, view: usize) -> anyhow::Result<Box<dyn Codec>> {
+        self.codec(self.packers.get(view).and_then(Option::as_ref))
+    }
+
+    /// What unpacks the primary's bytes.
+    ///
+    /// # Errors
+    /// As [`Plugins::packer`].
+    pub(crate) fn unpacker(&self) -> anyhow::Result<Box<dyn Codec>> {
+        self.codec(self.unpacker.as_ref())
+    }
+
+    fn codec(&self, plugin: Option<&Arc<Plugin>>) -> anyhow::Result<Box<dyn Codec>> {
+        Ok(Box::new(self.room.codec(plugin.context("no plugin is named in `pack`")?)?))
     }
 
     /// Instances of their own for one more user of a view's plugins; `None` for a view without plugins.

@@ -6,6 +6,7 @@
 pub(crate) mod dial;
 mod farewell;
 mod links;
+mod pack;
 mod probe;
 mod ship;
 mod spool;
@@ -17,6 +18,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use bytes::Bytes;
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -31,6 +33,7 @@ use crate::config::Ports;
 use dial::Primary;
 use farewell::Farewells;
 use links::{Links, Read};
+use pack::Packs;
 use ship::Ships;
 use spool::Spools;
 
@@ -69,6 +72,12 @@ pub(crate) enum Event {
     SpoolWritten(SpoolId, usize),
     /// A snapshot has arrived, or has failed.
     Spooled(SpoolId, Result<Contents, Fault>),
+    /// A packed snapshot stands still, see [`Input::SpoolPaused`].
+    SpoolPaused(SpoolId, u64, Option<Fault>),
+    /// A chunk is packed.
+    Packed(LinkId, Result<Bytes, Fault>),
+    /// A chunk of the primary's is unpacked.
+    Unpacked(LinkId, Result<Bytes, Fault>),
     /// A replica's version, where it could be found out.
     Probed(LinkId, Option<ServerVersion>),
 }
@@ -124,6 +133,7 @@ pub(crate) struct Reactor {
     reports: Reports,
     spools: Spools,
     ships: Ships,
+    packs: Packs,
     upstream: Primary,
     stop_at: Option<Instant>,
 }
@@ -156,7 +166,8 @@ impl Reactor {
             links: Links::default(),
             farewells: Farewells::default(),
             events,
-            spools: Spools::new(data_dir.clone(), reports.clone())?,
+            spools: Spools::new(data_dir.clone(), plugins.clone(), reports.clone())?,
+            packs: Packs::new(plugins.clone(), reports.clone()),
             ships: Ships::new(data_dir, plugins, reports.clone()),
             reports,
             upstream,
@@ -232,9 +243,13 @@ impl Reactor {
                 Output::SpoolWrite(id, bytes) => self.spools.write(id, bytes),
                 Output::SpoolEnd(id) => self.spools.end(id),
                 Output::SpoolAbort(id) => self.spools.abort(id),
+                Output::SpoolPause(id) => self.spools.pause(id),
                 Output::SpoolKeep(ids) => self.spools.keep(&ids),
                 Output::Ship(order) => self.ships.start(order),
                 Output::ShipCancel(link) => self.ships.cancel(link),
+                Output::Pack { link, view, raw } => self.packs.pack(link, view, raw),
+                Output::Unpack(link, chunk) => self.packs.unpack(link, chunk),
+                Output::PackEnd(link) => self.packs.end(link),
                 Output::Probe(link, ip, port) => probe::probe(link, ip, port, self.reports.clone()),
                 Output::Note(note) => tell(&note),
             }
@@ -293,6 +308,9 @@ impl Reactor {
                     self.spools.arrived(id);
                     Input::Spooled(id, outcome)
                 }
+                Event::SpoolPaused(id, chunks, fault) => Input::SpoolPaused(id, chunks, fault),
+                Event::Packed(link, outcome) => Input::Packed(link, outcome),
+                Event::Unpacked(link, outcome) => Input::Unpacked(link, outcome),
                 Event::Probed(link, version) => Input::Probed(link, version),
             };
             self.handle(input);

@@ -126,6 +126,9 @@ impl Shell {
                 Output::Ship(order) => self.ship(order),
                 Output::ShipCancel(link) => drop(self.ships.remove(&link)),
                 Output::Probe(link, ..) => self.probes.push_back(link),
+                Output::SpoolPause(_) | Output::Pack { .. } | Output::Unpack(..) | Output::PackEnd(_) => {
+                    unreachable!("nothing is packed here")
+                }
             }
         }
         errands
@@ -212,7 +215,7 @@ impl Shell {
         spool.received += n as u64;
         let whole = match spool.framing {
             Framing::Length(length) => spool.received >= length,
-            Framing::Mark(_) => false,
+            Framing::Mark(_) | Framing::Packed { .. } => false,
         };
         let outcome = match pushed {
             Ok(taken) => {

@@ -159,6 +159,7 @@ impl Drive for Machine {
             Input::ShipEnded(link, outcome) => self.ship_ended(link, outcome),
             // Neither is asked for here.
             Input::ShipLength(..) | Input::Probed(..) => {}
+            Input::SpoolPaused(..) | Input::Packed(..) | Input::Unpacked(..) => {}
             Input::Tick => self.tick(),
             Input::Shutdown => self.shutdown(),
         }

@@ -34,6 +34,9 @@ impl Drive for Machine {
                 }
             }
             Input::Spooled(id, outcome) => self.spooled(id, outcome),
+            Input::SpoolPaused(id, chunks, fault) => self.spool_paused(id, chunks, fault),
+            Input::Packed(link, outcome) => self.packed(link, outcome),
+            Input::Unpacked(link, outcome) => self.unpacked(link, outcome),
             Input::ShipLength(link, length) => self.ship_length(link, length),
             Input::ShipBytes(link, bytes) => self.ship_bytes(link, bytes),
             Input::ShipEnded(link, outcome) => self.ship_ended(link, outcome),
@@ -71,6 +74,7 @@ impl Drive for Machine {
         }
         !self.stopping
             && self.upstream.phase() != upstream::Phase::Verifying
+            && !self.upstream.is_full()
             && self.arriving.as_ref().is_none_or(|arriving| arriving.unwritten < limits::SPOOL_UNWRITTEN_BYTES_MAX)
     }
 
@@ -96,6 +100,7 @@ impl Drive for Machine {
             }
             let mut budget = limits::PUMP_BYTES_MAX;
             while replica.phase == Phase::Streaming
+                && replica.packing.is_none()
                 && budget > 0
                 && replica.outbox.len() < view.settings().replica_output_bytes / 2
             {
@@ -110,6 +115,7 @@ impl Drive for Machine {
         for link in behind {
             self.fell_behind(link);
         }
+        self.pack_streams();
         self.close_the_leaving();
     }
 

@@ -62,6 +62,8 @@ impl Machine {
             return self.outrun(link, &why);
         }
         let loadable = match &replica.version {
+            // A Sluicegate loads nothing: it looks at its own replicas.
+            _ if replica.packing.is_some() => Ok(()),
             Some(version) => can_load(version, spooled.summary.family, spooled.summary.version),
             None if view.settings().unknown_replica == UnknownReplica::Accept => Ok(()),
             None => Err("its version is unknown, and unknown_replica = \"refuse\"".into()),
@@ -106,7 +108,12 @@ impl Machine {
         replica.mark = None;
         let head = (!view.relays()).then(|| Head { repl_id: *id.as_bytes(), repl_offset: offset, stream_db: 0 });
         let mut framing = ShipFraming::Stream;
-        if head.is_none() {
+        if let Some(packing) = &mut replica.packing {
+            let (token, first) = self.packs.offer(replica.view, (spooled.id, id, offset), packing.resume, mark);
+            // Up to there it may take a while, through which newlines keep it waiting.
+            packing.announced = Some((token, first));
+            framing = ShipFraming::Packed { first };
+        } else if head.is_none() {
             replica.outbox.push_copy(format!("${}\r\n", spooled.summary.bytes).as_bytes());
             replica.awaits_header = false;
         } else if replica.takes_eof {
@@ -130,6 +137,10 @@ impl Machine {
 
     pub(super) fn ship_bytes(&mut self, link: LinkId, bytes: Bytes) {
         if let Some(replica) = self.replicas.get_mut(&link).filter(|replica| replica.phase == Phase::Shipping) {
+            if let Some((token, first)) = replica.packing.as_mut().and_then(|packing| packing.announced.take()) {
+                replica.outbox.push_copy(format!("$PACK:{token}:{first}\r\n").as_bytes());
+                replica.awaits_header = false;
+            }
             replica.shipped += bytes.len() as u64;
             replica.outbox.push(bytes);
         }

@@ -5,6 +5,7 @@ mod following;
 mod handshake;
 mod learned;
 mod limits;
+mod packed;
 mod psync;
 mod repair;
 mod resume;

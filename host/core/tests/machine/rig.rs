@@ -1,5 +1,6 @@
 //! A shell without sockets, files and clocks.
 
+pub(crate) mod packed;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,6 +67,8 @@ struct Spool {
     framing: Framing,
     arrival: Arrival,
     bytes: Vec<u8>,
+    /// What comes is packed.
+    unpacking: Option<packed::Unpacking>,
 }
 
 /// The machine and a shell around it.
@@ -87,6 +90,7 @@ pub(crate) struct Rig {
     values: Option<LinkId>,
     spool: Option<Spool>,
     kept: BTreeMap<SpoolId, Vec<u8>>,
+    pub(crate) packs: packed::Packs,
 }
 
 impl Rig {
@@ -128,6 +132,7 @@ impl Rig {
             values: None,
             spool: None,
             kept: BTreeMap::new(),
+            packs: packed::Packs::default(),
         }
     }
 
@@ -162,9 +167,15 @@ impl Rig {
             Output::SpoolOpen(id, format) => {
                 let Format::Rdb(framing) = format else { panic!("{format:?}") };
                 assert!(self.spool.is_none(), "one snapshot arrives at a time");
-                self.spool = Some(Spool { id, framing, arrival: Arrival::new(framing), bytes: Vec::new() });
+                let unpacking = packed::Unpacking::new(framing);
+                self.spool = Some(Spool { id, framing, arrival: Arrival::new(framing), bytes: Vec::new(), unpacking });
             }
+            Output::SpoolWrite(id, bytes) if self.is_packed(id) => self.spooled_packed(id, &bytes),
             Output::SpoolWrite(id, bytes) => self.spooled(id, &bytes),
+            Output::SpoolPause(id) => self.pause(id),
+            Output::Pack { link, raw, .. } => self.pack(link, &raw),
+            Output::Unpack(link, chunk) => self.unpack(link, chunk),
+            Output::PackEnd(link) => self.packs.ended.push(link),
             Output::SpoolAbort(id) => assert!(self.spool.take().is_none_or(|spool| spool.id == id)),
             Output::SpoolKeep(ids) => self.kept.retain(|kept, _| ids.contains(kept)),
             Output::HangUp(_) | Output::SpoolEnd(_) => panic!("only for kevy: {output:?}"),
@@ -206,6 +217,9 @@ impl Rig {
             None => self.kept[&spool].clone(),
             Some(_) => b"(snapshot)".to_vec(),
         };
+        if let ShipFraming::Packed { first } = framing {
+            return self.ship_packed(order.link, &bytes, first);
+        }
         if framing == ShipFraming::Length {
             self.handle(Input::ShipLength(order.link, bytes.len() as u64));
         }

@@ -1,6 +1,7 @@
 //! `sluicegate validate`: is this configuration one that `run` would take?
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::ensure;
 use sluicegate_guest::{Room, RoomSettings};
@@ -48,7 +49,13 @@ fn check_plugins(plan: &Plan) -> anyhow::Result<()> {
     let room = Room::new(RoomSettings::default())?;
     let mut faults = String::new();
     for plugin in &plan.plugins {
-        let loaded = plugin.spec().map_err(anyhow::Error::from).and_then(|spec| Ok(room.load(spec)?));
+        let loaded = plugin.spec().map_err(anyhow::Error::from).and_then(|spec| {
+            let loaded = Arc::new(room.load(spec)?);
+            if plan.packs(&plugin.name) {
+                room.codec(&loaded)?;
+            }
+            Ok(loaded)
+        });
         match loaded {
             Ok(loaded) => {
                 let descriptor = loaded.descriptor();

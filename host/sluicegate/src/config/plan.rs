@@ -36,6 +36,8 @@ pub(crate) struct Plan {
     pub(crate) upstream: Upstream,
     /// The views that are served.
     pub(crate) views: Vec<ViewPlan>,
+    /// The plugin that unpacks what comes from another Sluicegate.
+    pub(crate) pack: Option<String>,
     /// Who may connect; empty: everybody.
     pub(crate) users: Vec<User>,
     /// Where the views listen, see [`Plan::ports`].
@@ -66,6 +68,8 @@ pub(crate) enum Upstream {
 pub(crate) struct ViewPlan {
     /// What a view of any primary has.
     pub(crate) settings: ViewSettings,
+    /// The plugin that packs it for another Sluicegate.
+    pub(crate) pack: Option<String>,
     /// How many shards its replicas have, and so how many ports each of its addresses; `None`: as many as the primary.
     pub(crate) shards: Option<usize>,
 }
@@ -117,6 +121,7 @@ pub(super) fn understand(file: &File, folder: &Path, source: &report::Source) ->
     let plugins = pipeline::plugins(file, folder, &mut checks);
     let (views, listen) = views::views(file, &mut checks);
     pipeline::pipelines(file, &mut checks);
+    pipeline::packs(file, &mut checks);
     let users = views::users(file, &mut checks);
     views::exposure(file, &listen, &mut checks);
     let first_port = views.first().map_or(0, |view| view.settings.port);
@@ -143,6 +148,7 @@ pub(super) fn understand(file: &File, folder: &Path, source: &report::Source) ->
     Ok(Plan {
         upstream,
         views,
+        pack: file.upstream.pack.as_ref().map(|name| name.get_ref().clone()),
         users,
         listen,
         plugins,
@@ -190,6 +196,12 @@ impl fmt::Debug for Upstream {
 }
 
 impl Plan {
+    /// Whether the plugin of this name has to be a codec.
+    pub(crate) fn packs(&self, plugin: &str) -> bool {
+        let packers = self.views.iter().map(|view| &view.pack).chain([&self.pack]);
+        packers.flatten().any(|name| name == plugin)
+    }
+
     /// What is wrong with a plugin, shown where the file names its component.
     pub(crate) fn fault(&self, plugin: &PluginPlan, what: impl fmt::Display) -> ConfigError {
         let problem = Problem { span: plugin.place.clone(), message: what.to_string(), is_warning: false };
@@ -241,6 +253,7 @@ impl fmt::Debug for Plan {
         f.debug_struct("Plan")
             .field("upstream", &self.upstream)
             .field("views", &self.views)
+            .field("pack", &self.pack)
             .field("users", &self.users)
             .field("listen", &self.listen)
             .field("plugins", &self.plugins)

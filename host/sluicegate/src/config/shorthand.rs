@@ -44,6 +44,7 @@ impl Shorthand {
             unknown_replica: None,
             cross_key: None,
             shards: None,
+            pack: None,
             backlog: file::Backlog::default(),
             limits: file::Limits::default(),
         };

@@ -1,6 +1,7 @@
 //! Ships: snapshots made from the spool for one replica each, on a thread of their own.
 
 mod kevy;
+mod packed;
 mod rdb;
 
 use std::collections::BTreeMap;
@@ -12,10 +13,12 @@ use std::sync::{Arc, Weak};
 use std::thread;
 
 use bytes::Bytes;
-use sluicegate_core::contract::{Cargo, Drive, Input, LinkId, Now, ShipOrder};
+use sluicegate_core::contract::{Cargo, Drive, Input, LinkId, Now, ShipFraming, ShipOrder};
 use sluicegate_core::fault::{Fault, Party};
 use sluicegate_core::pipeline::{KeepAll, Pipeline};
 use sluicegate_core::rewrite::RewriteError;
+
+use packed::Packing;
 
 use super::spool::Kind;
 use super::{Reports, spool};
@@ -31,6 +34,8 @@ enum Load {
     Length(u64),
     Bytes(Bytes),
     End(Result<(), Fault>),
+    /// What packs it cannot.
+    NoCodec(Fault),
 }
 
 /// The ships under way.
@@ -67,6 +72,7 @@ impl Ships {
             match outcome {
                 Ok(()) => hold.load(Load::End(Ok(()))),
                 Err(Stop::Fault(fault)) => hold.load(Load::End(Err(fault))),
+                Err(Stop::Codec(fault)) => hold.load(Load::NoCodec(fault)),
                 Err(Stop::Cancelled) => Ok(()),
             }
         });
@@ -92,6 +98,10 @@ impl Ships {
                         machine.handle(now, Input::ShipEnded(link, outcome));
                         return false;
                     }
+                    Ok(Load::NoCodec(fault)) => {
+                        machine.handle(now, Input::Packed(link, Err(fault)));
+                        return false;
+                    }
                     Err(TryRecvError::Empty) => return true,
                     Err(TryRecvError::Disconnected) => {
                         let fault = own("the thread that made the snapshot ended early".into());
@@ -109,6 +119,8 @@ impl Ships {
 /// Why a ship does not arrive.
 enum Stop {
     Fault(Fault),
+    /// The snapshot is as it should be, and what packs it is not.
+    Codec(Fault),
     /// The replica is gone.
     Cancelled,
 }
@@ -122,7 +134,7 @@ impl From<Fault> for Stop {
 impl From<Stop> for Fault {
     fn from(stop: Stop) -> Self {
         match stop {
-            Stop::Fault(fault) => fault,
+            Stop::Fault(fault) | Stop::Codec(fault) => fault,
             Stop::Cancelled => Fault::new(Party::Replica, "the replica is gone"),
         }
     }
@@ -163,6 +175,10 @@ fn open(dir: &Path, cargo: &Cargo) -> io::Result<Vec<File>> {
 
 fn sail(order: &ShipOrder, files: Vec<File>, dir: &Path, plugins: &Plugins, hold: &Hold) -> Result<(), Stop> {
     let as_they_are = matches!(order.cargo, Cargo::Rdb { head: None, .. } | Cargo::Kevy { verbatim: true, .. });
+    if let (true, Cargo::Rdb { framing: ShipFraming::Packed { first }, .. }) = (as_they_are, &order.cargo) {
+        let packing = Packing::new(plugins.packer(order.view), *first, hold)?;
+        return files.into_iter().next().map_or(Ok(()), |file| packed::ship(file, packing));
+    }
     if as_they_are {
         return files
             .into_iter()
@@ -174,6 +190,10 @@ fn sail(order: &ShipOrder, files: Vec<File>, dir: &Path, plugins: &Plugins, hold
     match &order.cargo {
         Cargo::Rdb { head, framing, .. } => {
             let (Some(head), Some(file)) = (head, files.into_iter().next()) else { return Ok(()) };
+            if let ShipFraming::Packed { first } = framing {
+                let packing = Packing::new(plugins.packer(order.view), *first, hold)?;
+                return rdb::make_packed(head, file, &mut *pipeline, packing, hold);
+            }
             let way = rdb::Way { dir, link: order.link, framing: *framing };
             rdb::make(head, file, &mut *pipeline, &way, hold)
         }

@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
@@ -13,9 +14,11 @@ use bytes::Bytes;
 use sluicegate_core::contract::SpoolId;
 use sluicegate_core::fault::{Fault, Party};
 use sluicegate_core::kevy::snapshot::{Intake, SnapshotError};
-use sluicegate_core::snapshot::{Arrival, Contents, Format};
+use sluicegate_core::snapshot::{Arrival, Contents, Format, Framing};
 
+use super::pack::arrival::{Came, Unpacking};
 use super::{Event, Reports};
+use crate::bootstrap::Plugins;
 
 /// What is in a file, by its name: an operator who finds one can read it with the server's own tools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +58,8 @@ pub(super) fn create(path: &Path) -> std::io::Result<File> {
 /// What a spool's thread is told.
 enum Piece {
     Bytes(Bytes),
+    /// The link is gone; another one may bring the rest.
+    Pause,
     End,
 }
 
@@ -67,14 +72,15 @@ struct Arriving {
 /// The snapshots in the data directory, and those that arrive.
 pub(super) struct Spools {
     dir: PathBuf,
+    plugins: Arc<Plugins>,
     reports: Reports,
     arriving: BTreeMap<SpoolId, Arriving>,
 }
 
 impl Spools {
     /// Snapshots that an earlier process left behind are of no use any more: nothing says what follows them.
-    pub(super) fn new(dir: PathBuf, reports: Reports) -> anyhow::Result<Self> {
-        let spools = Self { dir, reports, arriving: BTreeMap::new() };
+    pub(super) fn new(dir: PathBuf, plugins: Arc<Plugins>, reports: Reports) -> anyhow::Result<Self> {
+        let spools = Self { dir, plugins, reports, arriving: BTreeMap::new() };
         spools.remove_all_but(&BTreeSet::new()).with_context(|| format!("cannot clear {}", spools.dir.display()))?;
         Ok(spools)
     }
@@ -84,9 +90,9 @@ impl Spools {
         let (sender, receiver) = channel();
         let path = path(&self.dir, id, Kind::of(format));
         self.arriving.insert(id, Arriving { path: path.clone(), sender });
-        let reports = self.reports.clone();
+        let (plugins, reports) = (self.plugins.clone(), self.reports.clone());
         let writer = thread::Builder::new().name("spool".into()).spawn(move || {
-            let outcome = receive(id, &path, format, &receiver, &reports);
+            let outcome = receive(id, &path, format, &receiver, &plugins, &reports);
             if !matches!(outcome, Some(Ok(_))) {
                 // Broken, or given up by the core: nobody will read it, and a full disk needs the room.
                 let _ = fs::remove_file(&path);
@@ -103,6 +109,11 @@ impl Spools {
     /// More of it. At most a bounded number of bytes is under way: the core stops reading until they are written.
     pub(super) fn write(&self, id: SpoolId, bytes: Bytes) {
         self.tell(id, Piece::Bytes(bytes));
+    }
+
+    /// A packed one stands still until its rest comes.
+    pub(super) fn pause(&self, id: SpoolId) {
+        self.tell(id, Piece::Pause);
     }
 
     /// The link says that this was all of it.
@@ -211,28 +222,85 @@ fn receive(
     path: &Path,
     format: Format,
     receiver: &Receiver<Piece>,
+    plugins: &Arc<Plugins>,
     reports: &Reports,
 ) -> Option<Result<Contents, Fault>> {
-    let mut file = match create(path) {
+    let file = match create(path) {
         Ok(file) => file,
         Err(error) => return Some(Err(own(format!("cannot write {}: {error}", path.display())))),
     };
-    let mut check = Check::new(format);
-    while !check.is_complete() {
+    let mut sink = Sink { file, path, check: Check::new(format) };
+    if let Format::Rdb(Framing::Packed { .. }) = format {
+        return receive_packed(id, sink, receiver, plugins, reports);
+    }
+    while !sink.check.is_complete() {
         let bytes = match receiver.recv().ok()? {
             Piece::Bytes(bytes) => bytes,
             Piece::End => break,
+            Piece::Pause => continue,
         };
-        let taken = match check.push(&bytes) {
-            Ok(taken) => taken,
-            Err(fault) => return Some(Err(fault)),
-        };
-        if let Err(error) = file.write_all(&bytes[..taken]) {
-            return Some(Err(own(format!("cannot write {}: {error}", path.display()))));
+        if let Err(fault) = sink.take(&bytes) {
+            return Some(Err(fault));
         }
         reports.send(Event::SpoolWritten(id, bytes.len()));
     }
-    Some(check.finish())
+    Some(sink.check.finish())
+}
+
+/// The same for one that comes in a container, in parts if its link is cut.
+fn receive_packed(
+    id: SpoolId,
+    mut sink: Sink<'_>,
+    receiver: &Receiver<Piece>,
+    plugins: &Arc<Plugins>,
+    reports: &Reports,
+) -> Option<Result<Contents, Fault>> {
+    let mut unpacking = match Unpacking::new(plugins.clone()) {
+        Ok(unpacking) => unpacking,
+        Err(fault) => return Some(Err(fault)),
+    };
+    while !unpacking.is_done() {
+        let bytes = match receiver.recv().ok()? {
+            Piece::Bytes(bytes) => bytes,
+            Piece::End => break,
+            Piece::Pause => {
+                if let Err(fault) = unpacking.pause() {
+                    return Some(Err(fault));
+                }
+                reports.send(Event::SpoolPaused(id, unpacking.chunks(), None));
+                continue;
+            }
+        };
+        let mut rest = &bytes[..];
+        loop {
+            match unpacking.next(&mut rest) {
+                Came::Raw(raw) => {
+                    if let Err(fault) = sink.take(raw) {
+                        return Some(Err(fault));
+                    }
+                }
+                Came::Nothing => break,
+                Came::Damaged(fault) => reports.send(Event::SpoolPaused(id, unpacking.chunks(), Some(fault))),
+            }
+        }
+        reports.send(Event::SpoolWritten(id, bytes.len()));
+    }
+    Some(sink.check.finish())
+}
+
+/// Where a snapshot is verified and written.
+struct Sink<'a> {
+    file: File,
+    path: &'a Path,
+    check: Check,
+}
+
+impl Sink<'_> {
+    fn take(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        let taken = self.check.push(bytes)?;
+        let wrote = self.file.write_all(&bytes[..taken]);
+        wrote.map_err(|error| own(format!("cannot write {}: {error}", self.path.display())))
+    }
 }
 
 fn broken(error: SnapshotError) -> Fault {
@@ -258,7 +326,8 @@ mod tests {
         let (dir, poll) = (tempfile::tempdir().expect("a folder"), Poll::new().expect("an event queue"));
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).expect("a waker"));
         let (sender, events) = channel();
-        let spools = Spools::new(dir.path().into(), Reports { sender, waker }).expect("an empty spool");
+        let spools = Spools::new(dir.path().into(), Arc::new(Plugins::none()), Reports { sender, waker })
+            .expect("an empty spool");
         (dir, poll, events, spools)
     }
 

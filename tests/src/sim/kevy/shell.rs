@@ -129,7 +129,12 @@ impl Shell {
                 Output::SpoolKeep(ids) => self.keep(&ids),
                 Output::Ship(order) => self.ship(&order),
                 Output::ShipCancel(link) => drop(self.ships.remove(&link)),
-                Output::SpoolOpen(_, Format::Rdb(_)) | Output::Probe(..) => {
+                Output::SpoolOpen(_, Format::Rdb(_))
+                | Output::Probe(..)
+                | Output::SpoolPause(_)
+                | Output::Pack { .. }
+                | Output::Unpack(..)
+                | Output::PackEnd(_) => {
                     self.wrong = Some("an order that kevy has no use for".into());
                 }
             }

@@ -189,7 +189,8 @@ impl Rig {
                 }
             }
             Output::ShipCancel(link) => self.cancelled.push(link),
-            Output::Probe(..) => panic!("only for Redis: {output:?}"),
+            Output::Probe(..) | Output::SpoolPause(_) => panic!("only for Redis: {output:?}"),
+            Output::Pack { .. } | Output::Unpack(..) | Output::PackEnd(_) => panic!("only for Redis: {output:?}"),
             Output::Note(note) => self.notes.push(note),
         }
     }

@@ -103,7 +103,10 @@ pub(super) fn refuse_of_redis(file: &File, checks: &mut Checks) {
     refuse(upstream.announce_port.as_ref(), "announce_port", port, checks);
     let version = "has no meaning for kevy: a replica and its primary do not tell each other their versions";
     refuse(upstream.announce_version.as_ref(), "announce_version", version, checks);
+    let pack = "has no meaning for kevy: only what a Redis or Valkey primary has can be packed on its way";
+    refuse(upstream.pack.as_ref(), "pack", pack, checks);
     for view in &file.views {
+        refuse(view.pack.as_ref(), "pack", pack, checks);
         refuse(view.unknown_replica.as_ref(), "unknown_replica", version, checks);
         let transaction = "has no meaning for kevy: there are no transactions in its stream";
         refuse(view.limits.transaction.as_ref(), "limits.transaction", transaction, checks);

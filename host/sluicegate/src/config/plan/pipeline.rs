@@ -71,6 +71,20 @@ fn source(plugin: &Plugin, folder: &Path, checks: &mut Checks) -> Option<Source>
     }
 }
 
+/// Checks that whatever packs is a plugin that is there. Whether it is a codec is seen when it is loaded.
+pub(super) fn packs(file: &File, checks: &mut Checks) {
+    for name in packers(file) {
+        if !file.plugins.iter().any(|plugin| plugin.name.get_ref() == name.get_ref()) {
+            let known = file.plugins.iter().map(|plugin| plugin.name.get_ref().as_str());
+            checks.error(name, report::unknown("plugin", name.get_ref(), known));
+        }
+    }
+}
+
+fn packers(file: &File) -> impl Iterator<Item = &Spanned<String>> {
+    file.views.iter().map(|view| &view.pack).chain([&file.upstream.pack]).flatten()
+}
+
 /// Checks that every pipeline names plugins that are there, each once, and that a view which is to be exact stays so.
 pub(super) fn pipelines(file: &File, checks: &mut Checks) {
     for view in &file.views {
@@ -90,7 +104,7 @@ pub(super) fn pipelines(file: &File, checks: &mut Checks) {
         let name = plugin.name.get_ref();
         let mut users =
             file.views.iter().filter(|view| view.pipeline.iter().any(|used| used.get_ref() == name)).peekable();
-        if users.peek().is_none() {
+        if users.peek().is_none() && !packers(file).any(|packer| packer.get_ref() == name) {
             checks.warning(&plugin.name, format!("no view uses plugin `{name}`"));
         }
         let Some(policy) = plugin.on_error.as_ref().filter(|policy| *policy.get_ref() != file::OnError::Halt) else {

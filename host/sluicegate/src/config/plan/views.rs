@@ -46,7 +46,8 @@ pub(super) fn views(file: &File, checks: &mut Checks) -> (Vec<ViewPlan>, Vec<Lis
             listen(index, view, &mut taken, checks);
             settings.port = taken.iter().find(|listen| listen.view == index).map_or(0, |listen| listen.first.port());
             let shards = view.shards.as_ref().map(|shards| checks.within("shards", Some(shards), 1, SHARDS));
-            ViewPlan { settings, shards }
+            let pack = view.pack.as_ref().map(|name| name.get_ref().clone());
+            ViewPlan { settings, pack, shards }
         })
         .collect();
     (views, taken)

@@ -9,6 +9,7 @@ use sluicegate_core::contract::{LinkId, ShipFraming};
 use sluicegate_core::pipeline::Pipeline;
 use sluicegate_core::rdb::{Head, Rewriter};
 
+use super::packed::Packing;
 use super::{Hold, Load, PIECE_BYTES, Stop, broken, each_piece, own};
 use crate::reactor::spool;
 
@@ -28,7 +29,9 @@ pub(super) fn make(
     hold: &Hold,
 ) -> Result<(), Stop> {
     match way.framing {
-        ShipFraming::Stream => rewrite(head, file, pipeline, hold, |made| hold.load(Load::Bytes(made.into()))),
+        ShipFraming::Stream | ShipFraming::Packed { .. } => {
+            rewrite(head, file, pipeline, hold, |made| hold.load(Load::Bytes(made.into())))
+        }
         ShipFraming::Length => {
             let made = Prepared::new(way.dir, way.link)?;
             let mut out = &made.file;
@@ -41,6 +44,18 @@ pub(super) fn make(
             each_piece(out, |piece| hold.load(Load::Bytes(Bytes::copy_from_slice(piece))))
         }
     }
+}
+
+/// Makes a view's snapshot for another Sluicegate.
+pub(super) fn make_packed(
+    head: &Head,
+    file: File,
+    pipeline: &mut dyn Pipeline,
+    mut packing: Packing<'_>,
+    hold: &Hold,
+) -> Result<(), Stop> {
+    rewrite(head, file, pipeline, hold, |made| packing.push(&made))?;
+    packing.finish()
 }
 
 /// A view's snapshot that has to be complete before its length can be told; gone with the ship.
