@@ -39,6 +39,8 @@ pub struct Config {
     upstream_lines: String,
     views: Vec<Listed>,
     plugins: String,
+    /// Plugins that pack.
+    codecs: String,
     /// How many shards the kevy primary has; `None` for Redis and Valkey.
     kevy: Option<u16>,
 }
@@ -56,7 +58,14 @@ impl Config {
     /// Follows the primary at `upstream`, with short delays between attempts; no views yet.
     pub fn new(upstream: SocketAddr) -> Self {
         let upstream_lines = "backoff = { min = \"20ms\", max = \"200ms\" }\n".into();
-        Self { upstream, upstream_lines, views: Vec::new(), plugins: BUILT_IN.into(), kevy: None }
+        Self {
+            upstream,
+            upstream_lines,
+            views: Vec::new(),
+            plugins: BUILT_IN.into(),
+            codecs: String::new(),
+            kevy: None,
+        }
     }
 
     /// Follows the kevy primary whose first replication port is `base`, and which has so many shards. Its views have as
@@ -110,6 +119,18 @@ impl Config {
         self
     }
 
+    /// The built-in codec of that name, for `pack = …`.
+    pub fn codec(self, name: &str) -> Self {
+        self.codec_from(name, &format!("builtin = {name:?}"))
+    }
+
+    /// A codec of that name, and further lines that say where it is.
+    pub fn codec_from(mut self, name: &str, lines: &str) -> Self {
+        // Writing to a string cannot fail.
+        let _ = write!(self.codecs, "[[plugin]]\nname = {name:?}\n{lines}\n");
+        self
+    }
+
     /// The identity view `all` and the filtered and renamed view `members`.
     pub fn both_views(self) -> Self {
         self.view("all", &[]).view("members", FILTERED)
@@ -132,6 +153,7 @@ impl Config {
         if self.views.iter().any(|view| !view.pipeline.is_empty()) {
             text.push_str(&self.plugins);
         }
+        text.push_str(&self.codecs);
         text
     }
 }

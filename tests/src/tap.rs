@@ -1,5 +1,6 @@
 //! A TCP relay with faults on demand, to be put on either side of the proxy.
 
+use std::borrow::Cow;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,6 +28,8 @@ pub enum Way {
 struct Faults {
     /// Bytes that still pass before every link is cut.
     cut_after: Option<u64>,
+    /// Bytes that still pass before one is damaged.
+    damage_after: Option<u64>,
     /// The largest single write.
     chunk: usize,
     /// Nothing passes.
@@ -36,7 +39,7 @@ struct Faults {
 }
 
 impl Faults {
-    const NONE: Self = Self { cut_after: None, chunk: usize::MAX, stalled: false, rate: None };
+    const NONE: Self = Self { cut_after: None, damage_after: None, chunk: usize::MAX, stalled: false, rate: None };
 }
 
 #[derive(Debug)]
@@ -134,6 +137,11 @@ impl Tap {
         self.change(way, |faults| faults.cut_after = Some(bytes));
     }
 
+    /// Flips a bit of the byte that follows `bytes` more that way.
+    pub fn damage_after(&self, way: Way, bytes: u64) {
+        self.change(way, |faults| faults.damage_after = Some(bytes));
+    }
+
     /// Passes at most `bytes` in one write.
     pub fn chunk(&self, way: Way, bytes: usize) {
         self.change(way, |faults| faults.chunk = bytes.max(1));
@@ -215,6 +223,21 @@ impl Shared {
         (granted, pause)
     }
 
+    /// What becomes of bytes on their way.
+    fn damage<'a>(&self, way: Way, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+        let mut state = self.lock();
+        let after = &mut state.faults[way as usize].damage_after;
+        let Some(left) = after else { return bytes.into() };
+        if let Some(rest) = left.checked_sub(bytes.len() as u64) {
+            *left = rest;
+            return bytes.into();
+        }
+        let mut damaged = bytes.to_vec();
+        damaged[usize::try_from(*left).unwrap_or(0)] ^= 0x20;
+        *after = None;
+        damaged.into()
+    }
+
     /// Cuts if the permitted bytes have all passed.
     fn cut_if_due(&self, way: Way) {
         let mut state = self.lock();
@@ -278,7 +301,7 @@ fn pass(mut bytes: &[u8], to: &mut TcpStream, way: Way, id: u64, shared: &Shared
     while !bytes.is_empty() {
         let (granted, pause) = shared.permit(way, id, bytes.len());
         let (now, later) = bytes.split_at_checked(granted)?;
-        to.write_all(now).ok()?;
+        to.write_all(&shared.damage(way, now)).ok()?;
         shared.passed[way as usize].fetch_add(granted as u64, Ordering::SeqCst);
         shared.cut_if_due(way);
         if let Some(pause) = pause {

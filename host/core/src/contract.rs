@@ -11,6 +11,7 @@ use crate::kevy::route::Share;
 use crate::outbox::Outbox;
 use crate::rdb::{Head, ServerVersion, Target};
 use crate::snapshot::{Contents, Format, Origin};
+use crate::upstream::packed::Chunk;
 
 /// A protocol's machine, as the shell drives it. The shell's turn is always the same: hand in events, [`pump`](Drive::pump),
 /// do what [`poll_output`](Drive::poll_output) says until it says nothing, write what the outboxes hold, sleep at most until
@@ -88,6 +89,13 @@ pub enum Input {
     SpoolWritten(SpoolId, usize),
     /// An arriving snapshot is complete and verified, or is not what it should be.
     Spooled(SpoolId, Result<Contents, Fault>),
+    /// A packed snapshot stands still where so many of its chunks are verified and kept; the fault is that of the next one, if
+    /// it is damaged. What is written to it after [`Output::SpoolPause`] is answered goes on with the next chunk.
+    SpoolPaused(SpoolId, u64, Option<Fault>),
+    /// A chunk for a link that takes packed bytes, head and body; or why its codec cannot make any.
+    Packed(LinkId, Result<Bytes, Fault>),
+    /// What was in a chunk of the primary's stream, or why it cannot be unpacked.
+    Unpacked(LinkId, Result<Bytes, Fault>),
     /// A spooled snapshot, verified when it came, is no longer what it was; what is wrong, in words.
     SpoolDamaged(SpoolId, String),
     /// A snapshot for a replica has exactly this length. With [`ShipFraming::Length`] this comes before its first byte,
@@ -128,6 +136,9 @@ pub enum Output {
     SpoolEnd(SpoolId),
     /// The arriving snapshot will not be finished: drop it.
     SpoolAbort(SpoolId),
+    /// The link that brought a packed snapshot is gone: drop the chunk that came last if it is not whole, and say by
+    /// [`Input::SpoolPaused`] how many there are. The rest may come on another link.
+    SpoolPause(SpoolId),
     /// These are needed, or on their way; every other spool file may be dropped.
     SpoolKeep(Vec<SpoolId>),
     /// Write down beside this snapshot what it is, so that the program can begin from it when it is started again.
@@ -139,6 +150,19 @@ pub enum Output {
     /// Keep stream bytes on disk, or read them there. A log begins with its first order; all orders for it are carried out one
     /// after the other.
     Log(LogId, LogOrder),
+    /// Pack these bytes, one chunk, for a link to a view. One at a time is under way for each link.
+    Pack {
+        /// Whom it is for.
+        link: LinkId,
+        /// Index of the view, whose codec packs.
+        view: usize,
+        /// What is packed.
+        raw: Vec<Bytes>,
+    },
+    /// Unpack a chunk of the primary's stream. One at a time is under way.
+    Unpack(LinkId, Chunk),
+    /// Nothing more is packed or unpacked for this link, which is gone.
+    PackEnd(LinkId),
     /// Find out which version listens at this address: the replica on `LinkId` did not say.
     Probe(LinkId, String, u16),
     /// Tell the operator.
@@ -179,6 +203,12 @@ pub enum ShipFraming {
     Stream,
     /// Make all of it first, and say its length by [`Input::ShipLength`].
     Length,
+    /// As a [container](crate::pack) in the format of the view's codec, without its first chunks: of that many, and of the
+    /// container's head, the receiver says that it has them.
+    Packed {
+        /// The number of the first chunk that goes out.
+        first: u64,
+    },
 }
 
 /// A snapshot to be made for one replica.

@@ -10,6 +10,7 @@ mod commands;
 mod drive;
 mod follow;
 mod log;
+mod packed;
 mod progress;
 mod refresh;
 mod repair;
@@ -39,6 +40,7 @@ use crate::settings::Settings;
 use crate::snapshot::{Framing, Origin};
 use crate::upstream::{self, Upstream};
 use crate::view::View;
+use packed::Packs;
 use refresh::Refresh;
 use repair::Repair;
 
@@ -155,6 +157,7 @@ pub struct Machine {
     scratch: Rope,
     stats: Stats,
     repair: Repair,
+    packs: Packs,
     ticked: u64,
     acked: u64,
     /// The primary wants to hear that this offset is acknowledged, which it could not be yet.
@@ -212,6 +215,7 @@ impl Machine {
             ticked: now.mono_ms,
             acked: now.mono_ms,
             ack_owed: None,
+            packs: Packs::default(),
             stopping: false,
         }
     }
@@ -281,6 +285,9 @@ impl Machine {
         if let Some(replica) = self.replicas.remove(&link) {
             if replica.phase == Phase::Shipping {
                 self.outputs.push_back(Output::ShipCancel(link));
+            }
+            if replica.packing.is_some() {
+                self.outputs.push_back(Output::PackEnd(link));
             }
             self.outputs.push_back(Output::Close(link));
         }

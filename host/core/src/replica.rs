@@ -10,6 +10,7 @@ use bytes::{Buf, BytesMut};
 
 use crate::limits;
 use crate::outbox::Outbox;
+use crate::position::ReplId;
 use crate::rdb::ServerVersion;
 use crate::resp;
 
@@ -101,6 +102,19 @@ pub struct Replica {
     pub awaits_header: bool,
     /// What follows the snapshot that is being sent.
     pub mark: Option<[u8; 40]>,
+    /// It is a Sluicegate that takes snapshot and stream packed.
+    pub packing: Option<Packing>,
+}
+
+/// What a link has that takes packed bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Packing {
+    /// The snapshot that it has a part of, and the first chunk that it lacks.
+    pub resume: Option<(ReplId, u64)>,
+    /// The name of the snapshot that is being made for it, and the first chunk that it gets. It is told of when there are bytes.
+    pub announced: Option<(ReplId, u64)>,
+    /// Bytes of the stream that are being packed for it.
+    pub under_way: usize,
 }
 
 impl Replica {
@@ -132,6 +146,7 @@ impl Replica {
             loaded: false,
             awaits_header: false,
             mark: None,
+            packing: None,
         }
     }
 

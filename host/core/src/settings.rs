@@ -21,6 +21,8 @@ pub struct UpstreamSettings {
     pub announce_port: u16,
     /// `REPLCONF version`: the server version that we claim towards Valkey, which picks its snapshot version by it.
     pub announce_version: String,
+    /// The format in which snapshots and stream may come, if the primary is a Sluicegate that packs so.
+    pub pack: Option<String>,
     /// Silence after which the link counts as dead. Milliseconds.
     pub timeout_ms: u64,
     /// First delay before a new attempt; doubles up to the maximum. Milliseconds.
@@ -39,6 +41,7 @@ impl UpstreamSettings {
             password: None,
             announce_port: 0,
             announce_version: "9.1.0".into(),
+            pack: None,
             timeout_ms: limits::LINK_TIMEOUT_MS,
             backoff_min_ms: limits::BACKOFF_MIN_MS,
             backoff_max_ms: limits::BACKOFF_MAX_MS,
@@ -80,6 +83,8 @@ pub struct ViewSettings {
     pub cross_key: CrossKey,
     /// How much may be held back for values that come from the primary.
     pub repair: RepairLimits,
+    /// The format in which another Sluicegate gets the view, if it asks for it.
+    pub pack: Option<String>,
 }
 
 /// What a view with plugins does when a kept key gets a value that depends on a key which the view does not have.
@@ -147,6 +152,7 @@ impl ViewSettings {
             floor: None,
             cross_key: CrossKey::Repair,
             repair: RepairLimits::default(),
+            pack: None,
         }
     }
 }

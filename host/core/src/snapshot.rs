@@ -17,6 +17,13 @@ pub enum Framing {
     Length(u64),
     /// `$EOF:<mark>`: the mark follows the snapshot, and then nothing until the first acknowledgement.
     Mark([u8; 40]),
+    /// `$PACK:<token>:<first chunk>`: a [container](crate::pack) from that chunk on, and the stream begins right behind it.
+    Packed {
+        /// Names the container: after a cut the rest of it can be asked for.
+        token: ReplId,
+        /// How many chunks are not sent, because they were asked not to be.
+        first: u64,
+    },
 }
 
 /// What a snapshot is, and how its end is known.
@@ -58,7 +65,7 @@ pub struct Arrival {
 }
 
 impl Arrival {
-    /// Expects a snapshot framed so.
+    /// Expects a snapshot framed so; of a packed one, what comes out of the container.
     pub fn new(framing: Framing) -> Self {
         Self { framing, intake: Intake::new(), bytes: 0, marked: 0 }
     }
@@ -82,7 +89,11 @@ impl Arrival {
             return Ok(taken);
         }
         let Framing::Mark(mark) = self.framing else {
-            return Err(Fault::new(Party::Upstream, "snapshot: its length says that it goes on behind its end"));
+            let what = match self.framing {
+                Framing::Packed { .. } => "snapshot: its container goes on behind its end",
+                _ => "snapshot: its length says that it goes on behind its end",
+            };
+            return Err(Fault::new(Party::Upstream, what));
         };
         let expected = mark.get(self.marked..).unwrap_or(&[]);
         if rest.len() > expected.len() || !expected.starts_with(rest) {
@@ -98,6 +109,7 @@ impl Arrival {
             && match self.framing {
                 Framing::Length(length) => self.bytes == length,
                 Framing::Mark(mark) => self.marked == mark.len(),
+                Framing::Packed { .. } => true,
             }
     }
 

@@ -4,6 +4,8 @@
 //! decided by the machine. The place is kept to the byte: a link that is lost in the middle of a frame, or of a
 //! transaction, goes on right there.
 
+pub mod packed;
+
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::format;
@@ -21,6 +23,7 @@ use crate::resp;
 use crate::resp::reply::Reader;
 use crate::settings::UpstreamSettings;
 use crate::snapshot::Framing;
+use packed::{Chunk, Packing};
 
 /// Where the conversation stands, in the order of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +83,8 @@ pub enum Heard {
     SnapshotEnd,
     /// Bytes of the stream.
     Stream(Bytes),
+    /// A chunk of a packed stream. The next one is heard after [`Upstream::unpacked`].
+    Chunk(Chunk),
 }
 
 /// One of the pipelined steps of the introduction.
@@ -87,6 +92,8 @@ pub enum Heard {
 enum Step {
     Auth,
     Optional,
+    /// The offer to take packed bytes.
+    Pack,
 }
 
 /// The conversation with a primary.
@@ -104,6 +111,7 @@ pub struct Upstream {
     reply: Option<Box<Reader>>,
     /// PSYNC named a place: `+CONTINUE` is an answer to nothing else.
     named_place: bool,
+    packing: Packing,
     /// When something was last heard, or the phase began. Milliseconds.
     last_heard: u64,
     backoff_ms: u64,
@@ -122,6 +130,7 @@ impl Upstream {
             steps: VecDeque::new(),
             reply: None,
             named_place: false,
+            packing: Packing::default(),
             last_heard: 0,
             backoff_ms,
         }
@@ -158,6 +167,7 @@ impl Upstream {
         self.early.clear();
         self.steps.clear();
         self.reply = None;
+        self.packing.restart();
         (self.phase, self.last_heard) = (Phase::Greeting, now);
         let mut out = Vec::new();
         resp::write_command(&mut out, &[b"PING"]);
@@ -174,6 +184,7 @@ impl Upstream {
         self.phase = Phase::Idle(now.saturating_add(wait));
         self.inbox.clear();
         self.early.clear();
+        self.packing.restart();
         wait
     }
 
@@ -186,12 +197,14 @@ impl Upstream {
     /// The snapshot is verified: the stream follows.
     pub fn streaming(&mut self, now: u64) {
         (self.phase, self.last_heard) = (Phase::Streaming, now);
+        self.packing.is_sound();
     }
 
     /// Takes bytes from the link.
     pub fn push(&mut self, bytes: Bytes, now: u64) {
         self.last_heard = now;
         match self.phase {
+            Phase::Streaming | Phase::Verifying if self.packing.is_on() => self.packing.push(&bytes),
             Phase::Streaming | Phase::Verifying | Phase::Copying(_) => self.early.push_back(bytes),
             _ => self.inbox.extend_from_slice(&bytes),
         }
@@ -202,7 +215,9 @@ impl Upstream {
         loop {
             let heard = match self.phase {
                 Phase::Idle(_) | Phase::Dialing | Phase::Verifying => return Ok(None),
+                Phase::Streaming if self.packing.is_on() => return self.packing.next_chunk(),
                 Phase::Streaming => return Ok(self.early.pop_front().map(Heard::Stream)),
+                Phase::Copying(_) if self.packing.is_copying() => return self.copying_packed(),
                 Phase::Copying(left) => return Ok(self.copying(left)),
                 Phase::Learning => return self.command_reply(),
                 Phase::Inquiring => match self.info_reply()? {
@@ -267,6 +282,16 @@ impl Upstream {
         }
         self.phase = Phase::Copying(Some(left - mine.len() as u64));
         Some(Heard::SnapshotBytes(mine))
+    }
+
+    fn copying_packed(&mut self) -> Result<Option<Heard>, Fault> {
+        let Some(bytes) = self.early.pop_front() else { return Ok(None) };
+        let (mine, ended) = self.packing.copying(bytes)?;
+        if ended {
+            self.phase = Phase::Verifying;
+            self.early.drain(..).for_each(|bytes| self.packing.push(&bytes));
+        }
+        Ok(Some(Heard::SnapshotBytes(mine)))
     }
 
     /// One answer line. Lone newlines are the primary's way to say that it is still there.
@@ -358,6 +383,11 @@ impl Upstream {
         // In a command of its own: a primary that does not know the option ignores what stands behind it.
         resp::write_command(out, &[b"REPLCONF", b"version", self.settings.announce_version.as_bytes()]);
         self.steps.extend([Step::Optional; 3]);
+        if let Some(format) = self.settings.pack.as_ref().filter(|_| !self.snapshot_only)
+            && self.packing.offer(format, out)
+        {
+            self.steps.push_back(Step::Pack);
+        }
         Ok(None)
     }
 
@@ -370,6 +400,10 @@ impl Upstream {
                 Party::Operator,
                 format!("the primary wants a password (upstream.password_file): {}", printable(line)),
             )),
+            Some(Step::Pack) => {
+                self.packing.answered(line, self.settings.pack.as_deref().unwrap_or_default())?;
+                Ok(None)
+            }
             _ => Ok(None),
         }
     }
@@ -397,16 +431,21 @@ impl Upstream {
                     None => None,
                 };
                 self.phase = Phase::Streaming;
-                self.early.push_back(self.inbox.split().freeze());
+                let behind = self.inbox.split().freeze();
+                match self.packing.is_on() {
+                    true => self.packing.push(&behind),
+                    false => self.early.push_back(behind),
+                }
                 Ok(Some(Heard::Continue(id)))
             }
             _ => Err(refusal("PSYNC", line)),
         }
     }
 
-    /// `$<length>` or `$EOF:<mark>`.
+    /// `$<length>` or `$EOF:<mark>`; on a packed link `$PACK:<token>:<first chunk>`.
     fn header(&mut self, line: &[u8]) -> Result<Option<Heard>, Fault> {
         let framing = match line.strip_prefix(b"$") {
+            Some(_) if self.packing.is_on() => packed::header(line),
             Some(rest) => match rest.strip_prefix(b"EOF:") {
                 Some(mark) => mark.try_into().ok().map(Framing::Mark),
                 None => resp::decimal(rest).filter(|&length| length > 0).map(Framing::Length),
@@ -420,6 +459,10 @@ impl Upstream {
         self.phase = Phase::Copying(match framing {
             Framing::Length(length) => Some(length),
             Framing::Mark(_) => None,
+            Framing::Packed { first, .. } => {
+                self.packing.begin(first);
+                None
+            }
         });
         let rest = self.inbox.split().freeze();
         if !rest.is_empty() {
@@ -430,7 +473,9 @@ impl Upstream {
 
     /// All of a snapshot with an end mark has come.
     pub fn snapshot_complete(&mut self) {
-        if let Phase::Copying(None) = self.phase {
+        if let Phase::Copying(None) = self.phase
+            && !self.packing.is_copying()
+        {
             self.phase = Phase::Verifying;
         }
     }

@@ -165,6 +165,20 @@ fn a_container_can_be_read_again_from_anywhere() {
 }
 
 #[test]
+fn a_container_can_be_made_from_any_chunk_on() {
+    let (container, whole) = packed(&mixed(), 200, 5);
+    let mut first = Unpacker::new(honest());
+    let (mut rest, mut raw) = (&container[..], Vec::new());
+    for chunks in 1..=whole.chunks {
+        assert!(first.push(&mut rest, &mut raw).expect("sound"));
+        let (mut made, mut packer) = (Vec::new(), Packer::resume_at(honest(), 200, chunks).expect("a proper name"));
+        mixed().chunks(77).for_each(|piece| packer.push(piece, &mut made).expect("an honest codec"));
+        assert_eq!(packer.finish(&mut made).expect("an honest codec"), whole);
+        assert_eq!(made, rest, "behind {chunks} chunks");
+    }
+}
+
+#[test]
 fn no_flipped_bit_and_no_cut_goes_unnoticed() {
     let raw = mixed();
     let (container, _) = packed(&raw, 300, 300);

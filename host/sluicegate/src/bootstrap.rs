@@ -31,7 +31,7 @@ pub(crate) fn run(plan: Plan) -> anyhow::Result<()> {
     let began = Instant::now();
     let plugins = Plugins::load(&plan)?;
     let _lock = data_dir(&plan.data_dir)?;
-    let core = Core::settle(&plan)?;
+    let core = Core::settle(&plan, &plugins)?;
     let ports = plan.ports(core.shards())?;
     let listeners = reactor::listen(&ports)?;
     let mut pipelines = Vec::new();
@@ -52,12 +52,19 @@ pub(crate) fn run(plan: Plan) -> anyhow::Result<()> {
     Reactor::new(machine, clock, listeners, Arc::new(plugins), upstream, snapshots)?.run()
 }
 
+/// Why there is no codec where one is needed.
+const UNNAMED: &str = "no plugin is named in `pack`";
+
 /// The plugins of every view, compiled once.
 pub(crate) struct Plugins {
     room: Room,
     views: Vec<Vec<Arc<Plugin>>>,
     /// What packs snapshots on the disk.
     at_rest: Option<Arc<Plugin>>,
+    /// What packs each view.
+    packers: Vec<Option<Arc<Plugin>>>,
+    /// What unpacks the primary's bytes.
+    unpacker: Option<Arc<Plugin>>,
 }
 
 impl Plugins {
@@ -65,7 +72,7 @@ impl Plugins {
     #[cfg(test)]
     pub(crate) fn none() -> Self {
         let room = Room::new(RoomSettings::default()).expect("a room");
-        Self { room, views: Vec::new(), at_rest: None }
+        Self { room, views: Vec::new(), at_rest: None, packers: Vec::new(), unpacker: None }
     }
 
     /// Loads what the plan names.
@@ -75,10 +82,13 @@ impl Plugins {
         for plugin in &plan.plugins {
             loaded.insert(&plugin.name, load_plugin(&room, plan, plugin)?);
         }
+        let codec = |name: &Option<String>| name.as_ref().and_then(|name| loaded.get(&**name).cloned());
+        let packers = plan.views.iter().map(|view| codec(&view.pack)).collect();
+        let unpacker = codec(&plan.pack);
         let views = plan.views.iter().map(|view| &view.settings);
         let views = views.map(|view| view.pipeline.iter().filter_map(|name| loaded.get(&**name).cloned()).collect());
-        let at_rest = plan.codec_at_rest.as_ref().and_then(|name| loaded.get(&**name).cloned());
-        Ok(Self { views: views.collect(), room, at_rest })
+        let at_rest = codec(&plan.codec_at_rest);
+        Ok(Self { views: views.collect(), room, at_rest, packers, unpacker })
     }
 
     /// A codec for a snapshot on the disk; `None` if they rest there as they came.
@@ -87,6 +97,22 @@ impl Plugins {
     /// The plugin started when it was loaded, and now does not.
     pub(crate) fn at_rest(&self) -> anyhow::Result<Option<Box<dyn Codec>>> {
         self.at_rest.as_ref().map(|plugin| self.codec(plugin)).transpose()
+    }
+
+    /// What packs a view for another Sluicegate.
+    ///
+    /// # Errors
+    /// The plan names no plugin for it, or one that is no codec.
+    pub(crate) fn packer(&self, view: usize) -> anyhow::Result<Box<dyn Codec>> {
+        self.codec(self.packers.get(view).and_then(Option::as_ref).context(UNNAMED)?)
+    }
+
+    /// What unpacks the primary's bytes.
+    ///
+    /// # Errors
+    /// As [`Plugins::packer`].
+    pub(crate) fn unpacker(&self) -> anyhow::Result<Box<dyn Codec>> {
+        self.codec(self.unpacker.as_ref().context(UNNAMED)?)
     }
 
     /// Instances of their own for one more user of a codec.
@@ -118,7 +144,7 @@ pub(crate) fn load_plugin(room: &Room, plan: &Plan, plugin: &PluginPlan) -> Resu
     if plan.views.iter().any(|view| view.settings.pipeline.contains(&plugin.name)) {
         room.pipeline(std::slice::from_ref(&loaded)).map_err(|error| plan.fault(plugin, error))?;
     }
-    if plan.codec_at_rest.as_ref() == Some(&plugin.name) {
+    if plan.packs(&plugin.name) {
         room.codec(&loaded).map_err(|error| plan.fault(plugin, error))?;
     }
     Ok(loaded)
@@ -137,7 +163,7 @@ pub(crate) fn compare(
     // Only what this view uses: the rest would be compiled in vain.
     let pipeline = plan.views[view].settings.pipeline.clone();
     plan.plugins.retain(|plugin| pipeline.contains(&plugin.name));
-    plan.codec_at_rest = None;
+    plan.pack_nothing();
     let plugins = Plugins::load(&plan)?;
     let mut view = compare::View::new(&plan.views[view].settings.name, plugins.guests(view)?);
     compare::run(order, &mut view, progress)

@@ -7,6 +7,7 @@ pub(crate) mod dial;
 mod farewell;
 mod links;
 mod log;
+mod pack;
 mod probe;
 mod quota;
 mod ship;
@@ -19,6 +20,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use bytes::Bytes;
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -34,6 +36,7 @@ use dial::Primary;
 use farewell::Farewells;
 use links::{Links, Read};
 use log::Logs;
+use pack::Packs;
 use quota::Quota;
 use ship::Ships;
 use spool::Spools;
@@ -78,6 +81,12 @@ pub(crate) enum Event {
     SpoolDamaged(SpoolId, String),
     /// What has become of orders for a log.
     Log(LogId, LogReport),
+    /// A packed snapshot stands still, see [`Input::SpoolPaused`].
+    SpoolPaused(SpoolId, u64, Option<Fault>),
+    /// A chunk is packed.
+    Packed(LinkId, Result<Bytes, Fault>),
+    /// A chunk of the primary's is unpacked.
+    Unpacked(LinkId, Result<Bytes, Fault>),
     /// A replica's version, where it could be found out.
     Probed(LinkId, Option<ServerVersion>),
 }
@@ -149,6 +158,7 @@ pub(crate) struct Reactor {
     spools: Spools,
     ships: Ships,
     logs: Logs,
+    packs: Packs,
     upstream: Primary,
     stop_at: Option<Instant>,
 }
@@ -189,6 +199,7 @@ impl Reactor {
                 reports.clone(),
                 snapshots.kept.take(),
             )?,
+            packs: Packs::new(plugins.clone(), reports.clone()),
             ships: Ships::new(&snapshots, quota, plugins, reports.clone()),
             logs: Logs::new(snapshots.dir, reports.clone())?,
             reports,
@@ -265,6 +276,7 @@ impl Reactor {
                 Output::SpoolWrite(id, bytes) => self.spools.write(id, bytes),
                 Output::SpoolEnd(id) => self.spools.end(id),
                 Output::SpoolAbort(id) => self.spools.abort(id),
+                Output::SpoolPause(id) => self.spools.pause(id),
                 Output::SpoolKeep(ids) => {
                     self.spools.keep(&ids);
                     self.ships.keep(&ids);
@@ -278,6 +290,9 @@ impl Reactor {
                 }
                 Output::ShipCancel(link) => self.ships.cancel(link),
                 Output::Log(id, order) => self.logs.order(id, order),
+                Output::Pack { link, view, raw } => self.packs.pack(link, view, raw),
+                Output::Unpack(link, chunk) => self.packs.unpack(link, chunk),
+                Output::PackEnd(link) => self.packs.end(link),
                 Output::Probe(link, ip, port) => probe::probe(link, ip, port, self.reports.clone()),
                 Output::Note(note) => tell(&note),
             }
@@ -338,6 +353,9 @@ impl Reactor {
                 }
                 Event::Log(id, report) => Input::Log(id, report),
                 Event::SpoolDamaged(id, what) => Input::SpoolDamaged(id, what),
+                Event::SpoolPaused(id, chunks, fault) => Input::SpoolPaused(id, chunks, fault),
+                Event::Packed(link, outcome) => Input::Packed(link, outcome),
+                Event::Unpacked(link, outcome) => Input::Unpacked(link, outcome),
                 Event::Probed(link, version) => Input::Probed(link, version),
             };
             self.handle(input);

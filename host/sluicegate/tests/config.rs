@@ -56,6 +56,8 @@ const MISTAKES: &[Mistake] = &[
     mistake("[[view]]", "timeout = \"1s\"\n[[view]]", "4:11", "`timeout` is 1s; it can be 3s to 3600s"),
     mistake("[[view]]", "backoff = { min = \"20s\" }\n[[view]]", "4:19", "above `backoff.max`, which is 10s"),
     mistake("[[view]]", "announce_version = \"9\"\n[[view]]", "4:20", "write it like \"9.1.0\""),
+    mistake("[[view]]", "pack = \"drop-tpm\"\n[[view]]", "4:8", "unknown plugin `drop-tpm`, did you mean `drop-tmp`?"),
+    mistake("pipeline =", "pack = \"zsdt\"\npipeline =", "7:8", "unknown plugin `zsdt`"),
     mistake("[[view]]", "username = \"x\"\n[[view]]", "4:12", "a username needs a password"),
     mistake("[[view]]", "password_file = \"none\"\n[[view]]", "4:17", "cannot read"),
     mistake("[[view]]", "password = \"x\"\n[[view]]", "4:1", "unknown key `password`, did you mean `password_"),
@@ -210,6 +212,20 @@ fn a_plugin_that_refuses_its_settings_is_found_before_it_runs() {
     let text = String::from_utf8_lossy(&said.stderr).into_owned();
     assert_eq!(said.status.code(), Some(78), "{text}");
     assert!(text.contains(":11:11: plugin `drop-tmp`: ") && text.contains("dney"), "{text}");
+}
+
+#[test]
+fn only_a_codec_can_pack() {
+    let packed = |plugin: &str| {
+        let more = "[[plugin]]\nname = \"small\"\nbuiltin = \"zstd\"\n";
+        let pack = format!("pack = {plugin:?}\n[[view]]\npack = {plugin:?}");
+        let folder = folder_with(&(GOOD.replace("[[view]]", &pack) + more));
+        let said = validate(&folder.path().join("sluicegate.toml"));
+        (said.status.code(), String::from_utf8_lossy(&said.stderr).into_owned())
+    };
+    assert_eq!(packed("small"), (Some(0), String::new()));
+    let (code, text) = packed("drop-tmp");
+    assert!(code == Some(78) && text.contains("it is no codec"), "{text}");
 }
 
 #[test]

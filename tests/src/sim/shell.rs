@@ -150,6 +150,9 @@ impl Shell {
                 Output::ShipCancel(link) => drop(self.ships.remove(&link)),
                 Output::Log(id, order) => self.disk.order(id, order),
                 Output::Probe(link, ..) => self.probes.push_back(link),
+                Output::SpoolPause(_) | Output::Pack { .. } | Output::Unpack(..) | Output::PackEnd(_) => {
+                    unreachable!("nothing is packed here")
+                }
             }
         }
         errands
@@ -241,7 +244,7 @@ impl Shell {
         spool.received += n as u64;
         let whole = match spool.framing {
             Framing::Length(length) => spool.received >= length,
-            Framing::Mark(_) => false,
+            Framing::Mark(_) | Framing::Packed { .. } => false,
         };
         let outcome = match pushed {
             Ok(taken) => {

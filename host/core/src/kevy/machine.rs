@@ -160,6 +160,7 @@ impl Drive for Machine {
             Input::ShipEnded(link, outcome) => self.ship_ended(link, outcome),
             // None is asked for here.
             Input::ShipLength(..) | Input::Walking(_) | Input::Probed(..) | Input::Log(..) => {}
+            Input::SpoolPaused(..) | Input::Packed(..) | Input::Unpacked(..) => {}
             Input::Tick => self.tick(),
             Input::Shutdown => self.shutdown(),
         }

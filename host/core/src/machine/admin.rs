@@ -118,8 +118,12 @@ impl Machine {
             let lag_bytes = view.backlog().end().saturating_sub(replica.acked);
             let upstream = view.upstream_before(replica.acked).unwrap_or(0);
             let offset = replica.acked;
+            let packed = match (&replica.packing, &view.settings().pack) {
+                (Some(_), Some(format)) => format!(",pack={format}"),
+                _ => String::new(),
+            };
             let mut value = format!(
-                "ip={ip},port={port},state={state},offset={offset},lag={lag},type=replica,lag_bytes={lag_bytes},upstream_offset={upstream}"
+                "ip={ip},port={port},state={state},offset={offset},lag={lag},type=replica,lag_bytes={lag_bytes},upstream_offset={upstream}{packed}"
             );
             if replica.phase == Phase::Shipping {
                 let progress = Progress::of(replica, self.now.mono_ms);
@@ -174,6 +178,9 @@ impl Machine {
     fn info_proxy(&self, _: usize, _: &View, out: &mut String) {
         field(out, "upstream_state", phase_name(self.upstream.phase()));
         field(out, "upstream_replid", self.follow.as_ref().map_or_else(String::new, |follow| format!("{}", follow.id)));
+        let packed = self.settings.upstream.pack.as_deref().filter(|_| self.upstream.is_packed());
+        field(out, "upstream_pack", packed.unwrap_or("no"));
+        field(out, "packed_resumes_total", self.packs.resumes());
         field(out, "full_syncs_total", self.stats.upstream_full_syncs);
         field(out, "partial_syncs_total", self.stats.upstream_partial_syncs);
         field(out, "last_full_sync_cause", self.full_sync_cause);

@@ -149,7 +149,7 @@ impl Machine {
         self.answer(link, answer.as_bytes());
     }
 
-    fn answer(&mut self, link: LinkId, answer: &[u8]) {
+    pub(super) fn answer(&mut self, link: LinkId, answer: &[u8]) {
         if let Some(replica) = self.replicas.get_mut(&link) {
             replica.outbox.push_copy(answer);
         }
@@ -220,6 +220,9 @@ impl Machine {
     }
 
     fn replconf(&mut self, link: LinkId, words: &[Vec<u8>]) {
+        if self.replconf_packed(link, words) {
+            return;
+        }
         let Some(replica) = self.replicas.get_mut(&link) else { return };
         if words.len().is_multiple_of(2) {
             return self.answer(link, b"-ERR syntax error\r\n");

@@ -42,6 +42,9 @@ impl Drive for Machine {
             Input::Spooled(id, outcome) => self.spooled(id, outcome),
             Input::SpoolDamaged(id, what) => self.spool_damaged(id, &what),
             Input::Log(id, report) => self.log_reported(id, report),
+            Input::SpoolPaused(id, chunks, fault) => self.spool_paused(id, chunks, fault),
+            Input::Packed(link, outcome) => self.packed(link, outcome),
+            Input::Unpacked(link, outcome) => self.unpacked(link, outcome),
             Input::ShipLength(link, length) => self.ship_length(link, length),
             Input::ShipBytes(link, bytes) => self.ship_bytes(link, bytes),
             Input::ShipEnded(link, outcome) => self.ship_ended(link, outcome),
@@ -91,6 +94,7 @@ impl Drive for Machine {
         }
         !self.stopping
             && self.upstream.phase() != upstream::Phase::Verifying
+            && !self.upstream.is_full()
             && keeps_up(&self.arriving)
             && self.unlogged_bytes() < limits::LOG_UNWRITTEN_BYTES_MAX
     }
@@ -119,6 +123,7 @@ impl Drive for Machine {
             }
             let mut budget = limits::PUMP_BYTES_MAX;
             while replica.phase == Phase::Streaming
+                && replica.packing.is_none()
                 && budget > 0
                 && replica.outbox.len() < view.settings().replica_output_bytes / 2
             {
@@ -137,6 +142,7 @@ impl Drive for Machine {
         for link in behind {
             self.fell_behind(link);
         }
+        self.pack_streams();
         self.close_the_leaving();
     }
 

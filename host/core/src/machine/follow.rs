@@ -64,7 +64,12 @@ impl Machine {
     }
 
     /// The primary did something that cannot be gone on with.
-    fn upstream_failed(&mut self, fault: &Fault) {
+    pub(super) fn upstream_failed(&mut self, fault: &Fault) {
+        self.leave_upstream(fault, fault.whose == Party::Upstream && self.follow.is_none());
+    }
+
+    /// Closes the link; `broken`: what came is why, and coming back at once would bring the same.
+    pub(super) fn leave_upstream(&mut self, fault: &Fault, broken: bool) {
         if let Some(link) = self.up_link {
             self.outputs.push_back(Output::Close(link));
         }
@@ -72,13 +77,13 @@ impl Machine {
         if self.follow.is_none() {
             self.refresh_dropped("there is no place in a history any more");
         }
-        let broken = fault.whose == Party::Upstream && self.follow.is_none();
         let wait = self.upstream.lost(self.now.mono_ms, broken);
         self.note(Level::Warn, "upstream-failed", format!("{fault}; next attempt in {wait} ms"));
     }
 
-    fn forget_link(&mut self) {
+    pub(super) fn forget_link(&mut self) {
         self.forget_orders();
+        self.forget_packing();
         self.up_link = None;
         self.up_out = Default::default();
         self.promised = None;
@@ -124,6 +129,9 @@ impl Machine {
 
     /// What commands do matters only where a view looks into them.
     fn introduced(&mut self, out: &mut Vec<u8>) {
+        if self.asks_to_resume(out) {
+            return;
+        }
         if self.views.iter().any(|view| !view.settings().pipeline.is_empty()) {
             self.upstream.learn(out);
         } else {
@@ -175,6 +183,7 @@ impl Machine {
             }
             Heard::FullResync { id, offset } => self.segment_ends(id, offset),
             Heard::Continue(id) => self.continues(id, out)?,
+            Heard::Snapshot(Framing::Packed { token, first }) => self.packed_begins(token, first)?,
             Heard::Snapshot(framing) => self.snapshot_begins(framing),
             Heard::SnapshotBytes(bytes) => {
                 if let Some(arriving) = &mut self.arriving {
@@ -185,6 +194,7 @@ impl Machine {
             }
             Heard::SnapshotEnd => {}
             Heard::Stream(bytes) => self.stream(bytes, out)?,
+            Heard::Chunk(chunk) => self.unpack(chunk),
         }
         Ok(())
     }
@@ -277,7 +287,8 @@ impl Machine {
         Ok(())
     }
 
-    fn snapshot_begins(&mut self, framing: Framing) {
+    pub(super) fn snapshot_begins(&mut self, framing: Framing) {
+        self.abandon_kept();
         let id = self.fresh_spool();
         self.arriving = Some(Arriving::new(id, framing, self.now.mono_ms));
         self.outputs.push_back(Output::SpoolOpen(id, Format::Rdb(framing)));
@@ -287,11 +298,16 @@ impl Machine {
         if self.refresh.arriving.as_ref().is_some_and(|arriving| arriving.id == id) {
             return self.refresh_spooled(id, outcome);
         }
-        let Some(arriving) = self.arriving.take_if(|arriving| arriving.id == id) else { return };
+        let Some(arriving) = self.arriving.take_if(|arriving| arriving.id == id) else {
+            return self.spooled_unlinked(id, outcome);
+        };
         let outcome = summary_of(outcome);
         let (Some((history, offset)), Ok(summary)) = (self.promised, &outcome) else {
             let fault = outcome.err().unwrap_or_else(|| Fault::new(Party::Own, "a snapshot that nobody promised"));
             self.note(Level::Error, "full-sync-failed", format!("{fault}; the snapshot is thrown away"));
+            if fault.whose == Party::Plugin && self.upstream.is_packed() {
+                self.upstream.unpack_failed(false);
+            }
             return self.upstream_failed(&fault);
         };
         self.upstream.snapshot_complete();
@@ -339,7 +355,7 @@ impl Machine {
     }
 
     /// Takes stream bytes: every view gets its part before anything else happens.
-    fn stream(&mut self, bytes: Bytes, out: &mut Vec<u8>) -> Result<(), Fault> {
+    pub(super) fn stream(&mut self, bytes: Bytes, out: &mut Vec<u8>) -> Result<(), Fault> {
         let Some(follow) = &mut self.follow else {
             return Err(Fault::new(Party::Upstream, "stream bytes without a place in a history"));
         };
@@ -436,7 +452,7 @@ impl Machine {
                 let percent = arriving.received.saturating_mul(100) / length.max(1);
                 format!("full sync: {} of {} ({percent} %), {rate}/s", human(arriving.received), human(length))
             }
-            Framing::Mark(_) => format!("full sync: {}, {rate}/s", human(arriving.received)),
+            Framing::Mark(_) | Framing::Packed { .. } => format!("full sync: {}, {rate}/s", human(arriving.received)),
         };
         self.note(Level::Info, "full-sync-progress", text);
     }

@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec;
 
 use bytes::Bytes;
 
@@ -79,9 +80,17 @@ impl Machine {
         let waits = |replica: &&mut Replica| replica.view == id.view && replica.cursor == offset;
         let Some(replica) = self.replicas.get_mut(&link).filter(waits) else { return };
         if backlog.log().life() == id.life && replica.reading.take_if(|reading| *reading == offset).is_some() {
-            let most = wanted(backlog, offset).min(bytes.len());
-            replica.cursor += most as u64;
-            replica.outbox.push(bytes.slice(..most));
+            let bytes = bytes.slice(..wanted(backlog, offset).min(bytes.len()));
+            match &mut replica.packing {
+                Some(packing) => {
+                    packing.under_way = bytes.len();
+                    self.outputs.push_back(Output::Pack { link, view: id.view, raw: vec![bytes] });
+                }
+                None => {
+                    replica.cursor += bytes.len() as u64;
+                    replica.outbox.push(bytes);
+                }
+            }
         }
     }
 

@@ -258,7 +258,7 @@ impl Machine {
                 Ok(())
             }
             Heard::SnapshotEnd => Ok(()),
-            Heard::Commands(_) | Heard::Ids { .. } | Heard::Continue(_) | Heard::Stream(_) => {
+            Heard::Commands(_) | Heard::Ids { .. } | Heard::Continue(_) | Heard::Stream(_) | Heard::Chunk(_) => {
                 Err(Fault::new(Party::Own, "an answer that no snapshot needs"))
             }
         }

@@ -66,7 +66,10 @@ impl Machine {
         if !view.reaches_snapshot() {
             return self.outrun(link, &out_of_reach(view));
         }
-        if let Err(why) = fitted(replica, view.settings(), spooled.summary()) {
+        // A Sluicegate loads nothing: it looks at its own replicas.
+        if replica.packing.is_none()
+            && let Err(why) = fitted(replica, view.settings(), spooled.summary())
+        {
             return self.refuse(link, &why);
         }
         if let Some(replica) = self.replicas.get_mut(&link) {
@@ -109,7 +112,11 @@ impl Machine {
         };
         let bytes = summary.bytes;
         // A newer snapshot may have come while it waited.
-        let target = match fitted(replica, view.settings(), summary) {
+        let fitted = match &replica.packing {
+            Some(_) => Ok(None),
+            None => fitted(replica, view.settings(), summary),
+        };
+        let target = match fitted {
             Ok(target) => target,
             Err(why) => return self.refuse(link, &why),
         };
@@ -131,7 +138,12 @@ impl Machine {
         let head =
             (!view.relays()).then(|| Head { repl_id: *id.as_bytes(), repl_offset: offset, stream_db: base.stream_db });
         let mut framing = ShipFraming::Stream;
-        if head.is_none() {
+        if let Some(packing) = &mut replica.packing {
+            let (token, first) = self.packs.offer(replica.view, (base.spool, id, offset), packing.resume, mark);
+            // Up to there it may take a while, through which newlines keep it waiting.
+            packing.announced = Some((token, first));
+            framing = ShipFraming::Packed { first };
+        } else if head.is_none() {
             replica.total = Some(bytes);
             replica.outbox.push_copy(format!("${bytes}\r\n").as_bytes());
             replica.awaits_header = false;
@@ -167,6 +179,10 @@ impl Machine {
 
     pub(super) fn ship_bytes(&mut self, link: LinkId, bytes: Bytes) {
         if let Some(replica) = self.replicas.get_mut(&link).filter(|replica| replica.phase == Phase::Shipping) {
+            if let Some((token, first)) = replica.packing.as_mut().and_then(|packing| packing.announced.take()) {
+                replica.outbox.push_copy(format!("$PACK:{token}:{first}\r\n").as_bytes());
+                replica.awaits_header = false;
+            }
             replica.shipped += bytes.len() as u64;
             replica.outbox.push(bytes);
         }

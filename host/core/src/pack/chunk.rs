@@ -95,6 +95,11 @@ impl Sealer {
         self.codec.format()
     }
 
+    /// The codec itself: what packs can unpack, too.
+    pub fn codec(&mut self) -> &mut dyn Codec {
+        &mut *self.codec
+    }
+
     /// Appends one chunk of `raw` to `out`: 1 to [`CHUNK_RAW_BYTES_MAX`] bytes. What does not become smaller goes as it is.
     ///
     /// # Errors

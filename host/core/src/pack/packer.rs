@@ -13,6 +13,8 @@ pub struct Packer {
     chunk_bytes: usize,
     held: Vec<u8>,
     place: Place,
+    /// Chunks before this one are counted, and not made.
+    first: u64,
 }
 
 impl Packer {
@@ -24,8 +26,21 @@ impl Packer {
     pub fn new(codec: Box<dyn Codec>, chunk_bytes: usize, out: &mut Vec<u8>) -> Result<Self, PluginFault> {
         let sealer = Sealer::new(codec)?;
         write_head(sealer.format(), out);
+        Ok(Self::from(sealer, chunk_bytes, 0))
+    }
+
+    /// Makes the rest of a container for somebody who has `chunks` of its chunks: they and the head are left out. All bytes are
+    /// pushed as ever, because the end tells of all of them; it is for the caller to see that there were so many chunks.
+    ///
+    /// # Errors
+    /// The codec has no proper name for its format.
+    pub fn resume_at(codec: Box<dyn Codec>, chunk_bytes: usize, chunks: u64) -> Result<Self, PluginFault> {
+        Ok(Self::from(Sealer::new(codec)?, chunk_bytes, chunks))
+    }
+
+    fn from(sealer: Sealer, chunk_bytes: usize, first: u64) -> Self {
         let chunk_bytes = chunk_bytes.clamp(1, CHUNK_RAW_BYTES_MAX);
-        Ok(Self { sealer, chunk_bytes, held: Vec::new(), place: Place::default() })
+        Self { sealer, chunk_bytes, held: Vec::new(), place: Place::default(), first }
     }
 
     /// Takes the next bytes; appends the chunks that become complete to `out`.
@@ -78,7 +93,9 @@ impl Packer {
     }
 
     fn seal(&mut self, raw: &[u8], out: &mut Vec<u8>) -> Result<(), PluginFault> {
-        self.sealer.seal(raw, out)?;
+        if self.place.chunks >= self.first {
+            self.sealer.seal(raw, out)?;
+        }
         self.place.advance(raw);
         Ok(())
     }

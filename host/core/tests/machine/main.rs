@@ -7,6 +7,7 @@ mod handshake;
 mod learned;
 mod limits;
 mod log;
+mod packed;
 mod psync;
 mod refresh;
 mod repair;

@@ -1,6 +1,7 @@
 //! A shell without sockets, files and clocks.
 
 mod disk;
+pub(crate) mod packed;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -67,6 +68,8 @@ struct Spool {
     framing: Framing,
     arrival: Arrival,
     bytes: Vec<u8>,
+    /// What comes is packed.
+    unpacking: Option<packed::Unpacking>,
 }
 
 /// The machine and a shell around it.
@@ -95,6 +98,7 @@ pub(crate) struct Rig {
     pub(crate) described: BTreeMap<SpoolId, Origin>,
     /// Where the logs are.
     pub(crate) disk: disk::Disk,
+    pub(crate) packs: packed::Packs,
 }
 
 impl Rig {
@@ -150,6 +154,7 @@ impl Rig {
             kept: BTreeMap::new(),
             described: BTreeMap::new(),
             disk: disk::Disk::default(),
+            packs: packed::Packs::default(),
         }
     }
 
@@ -189,9 +194,15 @@ impl Rig {
             Output::SpoolOpen(id, format) => {
                 let Format::Rdb(framing) = format else { panic!("{format:?}") };
                 assert!(self.spools.len() < 2, "one snapshot arrives at a time on each link");
-                self.spools.insert(id, Spool { framing, arrival: Arrival::new(framing), bytes: Vec::new() });
+                let unpacking = packed::Unpacking::new(framing);
+                self.spools.insert(id, Spool { framing, arrival: Arrival::new(framing), bytes: Vec::new(), unpacking });
             }
+            Output::SpoolWrite(id, bytes) if self.is_packed(id) => self.spooled_packed(id, &bytes),
             Output::SpoolWrite(id, bytes) => self.spooled(id, &bytes),
+            Output::SpoolPause(id) => self.pause(id),
+            Output::Pack { link, raw, .. } => self.pack(link, &raw),
+            Output::Unpack(link, chunk) => self.unpack(link, chunk),
+            Output::PackEnd(link) => self.packs.ended.push(link),
             Output::SpoolAbort(id) => drop(self.spools.remove(&id)),
             Output::SpoolKeep(ids) => {
                 self.kept.retain(|kept, _| ids.contains(kept));
@@ -238,6 +249,9 @@ impl Rig {
             None => self.kept[&spool].clone(),
             Some(_) => b"(snapshot)".to_vec(),
         };
+        if let ShipFraming::Packed { first } = framing {
+            return self.ship_packed(order.link, &bytes, first);
+        }
         if framing == ShipFraming::Length {
             self.handle(Input::ShipLength(order.link, bytes.len() as u64));
         }

@@ -4,12 +4,13 @@ use std::fmt;
 use std::path::Path;
 
 use sluicegate_core::contract::{Drive, Now};
+use sluicegate_core::pack::Codec;
 use sluicegate_core::pipeline::Pipeline;
-use sluicegate_core::settings::Settings;
+use sluicegate_core::settings::{Settings, UpstreamSettings, ViewSettings};
 use sluicegate_core::{kevy, machine};
 
-use super::entropy;
-use crate::config::{Plan, Upstream};
+use super::{Plugins, entropy};
+use crate::config::{Plan, Upstream, ViewPlan};
 use crate::reactor::{self, Kept, dial::Primary};
 
 /// What the core is told at its start.
@@ -20,12 +21,15 @@ pub(super) enum Core {
 
 impl Core {
     /// What the plan says, and what it leaves to the primary to say: this may wait for it.
-    pub(super) fn settle(plan: &Plan) -> anyhow::Result<Self> {
+    pub(super) fn settle(plan: &Plan, plugins: &Plugins) -> anyhow::Result<Self> {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         Ok(match &plan.upstream {
             Upstream::Redis(upstream) => Self::Redis(Settings {
-                upstream: upstream.clone(),
-                views: plan.views.iter().map(|view| view.settings.clone()).collect(),
+                upstream: UpstreamSettings { pack: format(&plan.pack, || plugins.unpacker())?, ..upstream.clone() },
+                views: (0..)
+                    .zip(&plan.views)
+                    .map(|(index, view)| packed(view, index, plugins))
+                    .collect::<Result<_, _>>()?,
                 users: plan.users.clone(),
                 refresh: plan.refresh,
                 ships_max: plan.snapshot.ships_max,
@@ -107,6 +111,19 @@ impl Core {
             Self::Kevy(settings) => Box::new(kevy::machine::Machine::new(settings, pipelines, entropy, now)),
         }
     }
+}
+
+/// What a view of Redis or Valkey is told.
+fn packed(view: &ViewPlan, index: usize, plugins: &Plugins) -> anyhow::Result<ViewSettings> {
+    Ok(ViewSettings { pack: format(&view.pack, || plugins.packer(index))?, ..view.settings.clone() })
+}
+
+/// The format of a codec, if one is named: peers agree on what is packed, not on what the plugin is called here.
+fn format(
+    name: &Option<String>,
+    codec: impl FnOnce() -> anyhow::Result<Box<dyn Codec>>,
+) -> anyhow::Result<Option<String>> {
+    name.as_ref().map(|_| Ok(codec()?.format().to_owned())).transpose()
 }
 
 /// The primary, for people.

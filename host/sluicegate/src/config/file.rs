@@ -65,6 +65,7 @@ pub(crate) struct Upstream {
     pub(crate) password_env: Option<Spanned<String>>,
     pub(crate) announce_port: Option<Spanned<u16>>,
     pub(crate) announce_version: Option<Spanned<String>>,
+    pub(crate) pack: Option<Spanned<String>>,
     pub(crate) timeout: Option<Spanned<Time>>,
     #[serde(default)]
     pub(crate) backoff: Backoff,
@@ -85,6 +86,7 @@ impl Upstream {
             password_env: None,
             announce_port: None,
             announce_version: None,
+            pack: None,
             timeout: None,
             backoff: Backoff::default(),
         }
@@ -156,6 +158,7 @@ pub(crate) struct View {
     pub(crate) listen: Spanned<Vec<Spanned<String>>>,
     #[serde(default)]
     pub(crate) pipeline: Vec<Spanned<String>>,
+    pub(crate) pack: Option<Spanned<String>>,
     pub(crate) max_replicas: Option<Spanned<usize>>,
     pub(crate) exact: Option<bool>,
     pub(crate) unknown_replica: Option<Spanned<UnknownReplica>>,

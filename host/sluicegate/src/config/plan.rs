@@ -39,6 +39,8 @@ pub(crate) struct Plan {
     pub(crate) upstream: Upstream,
     /// The views that are served.
     pub(crate) views: Vec<ViewPlan>,
+    /// The plugin that unpacks what comes from another Sluicegate.
+    pub(crate) pack: Option<String>,
     /// Who may connect; empty: everybody.
     pub(crate) users: Vec<User>,
     /// Where the views listen, see [`Plan::ports`].
@@ -75,6 +77,8 @@ pub(crate) enum Upstream {
 pub(crate) struct ViewPlan {
     /// What a view of any primary has.
     pub(crate) settings: ViewSettings,
+    /// The plugin that packs it for another Sluicegate.
+    pub(crate) pack: Option<String>,
     /// How many shards its replicas have, and so how many ports each of its addresses; `None`: as many as the primary.
     pub(crate) shards: Option<usize>,
     /// How fast its snapshots go out, all of them together. Bytes a second; 0: as fast as they are taken.
@@ -157,6 +161,7 @@ pub(super) fn understand(file: &File, folder: &Path, source: &report::Source) ->
     Ok(Plan {
         upstream,
         views,
+        pack: file.upstream.pack.as_ref().map(|name| name.get_ref().clone()),
         users,
         listen,
         plugins,
@@ -217,6 +222,18 @@ impl fmt::Debug for Upstream {
 }
 
 impl Plan {
+    /// Whether the plugin of this name has to be a codec.
+    pub(crate) fn packs(&self, plugin: &str) -> bool {
+        let packers = self.views.iter().map(|view| &view.pack).chain([&self.pack, &self.codec_at_rest]);
+        packers.flatten().any(|name| name == plugin)
+    }
+
+    /// Nothing is packed: neither on links nor on the disk.
+    pub(crate) fn pack_nothing(&mut self) {
+        (self.pack, self.codec_at_rest) = (None, None);
+        self.views.iter_mut().for_each(|view| view.pack = None);
+    }
+
     /// What is wrong with a plugin, shown where the file names its component.
     pub(crate) fn fault(&self, plugin: &PluginPlan, what: impl fmt::Display) -> ConfigError {
         let problem = Problem { span: plugin.place.clone(), message: what.to_string(), is_warning: false };
@@ -268,6 +285,7 @@ impl fmt::Debug for Plan {
         f.debug_struct("Plan")
             .field("upstream", &self.upstream)
             .field("views", &self.views)
+            .field("pack", &self.pack)
             .field("users", &self.users)
             .field("listen", &self.listen)
             .field("plugins", &self.plugins)

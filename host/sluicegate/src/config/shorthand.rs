@@ -43,6 +43,7 @@ impl Shorthand {
             cross_key: None,
             shards: None,
             snapshot_rate: None,
+            pack: None,
             backlog: file::Backlog::default(),
             limits: file::Limits::default(),
         };

@@ -4,6 +4,7 @@
 //! product; its ships follow that at their own pace. A view that relays sends the spooled bytes.
 
 mod kevy;
+mod packed;
 mod product;
 mod rate;
 mod shelf;
@@ -25,6 +26,7 @@ use super::quota::Quota;
 use super::spool::{BLOCK_BYTES, Reader, Rested, Spools};
 use super::{Event, Reports, Snapshots};
 use crate::bootstrap::Plugins;
+use packed::Packing;
 use product::{Follow, Key, Maker};
 use rate::{Pace, Rates};
 use shelf::Shelf;
@@ -39,6 +41,8 @@ enum Load {
     Length(u64),
     Bytes(Bytes),
     End(Result<(), Fault>),
+    /// What packs it cannot.
+    NoCodec(Fault),
 }
 
 /// The ships under way.
@@ -59,7 +63,7 @@ struct Voyage {
 /// Where a ship's bytes come from.
 enum Source {
     /// A spooled snapshot as it is.
-    Spool(Rested<Reader>),
+    Spool(Rested<Reader>, ShipFraming),
     /// A product.
     Product(Follow, ShipFraming),
     /// Spooled snapshots of a kevy, and what becomes of them.
@@ -79,6 +83,7 @@ impl Ships {
         let (wanting, wanted) = Wanted::new();
         let hold = Hold { sender, reports: self.reports.clone(), wanted, pace: self.rates.of(order.view) };
         self.under_way.insert(order.link, Voyage { loads: receiver, _wanting: wanting });
+        let view = order.view;
         // Opened here, so that a newer snapshot may replace the files meanwhile.
         let (source, walks) = match self.open(order, spools) {
             Ok((source, walks)) => (Ok(source), walks),
@@ -86,13 +91,14 @@ impl Ships {
         };
         let plugins = self.plugins.clone();
         let thread = thread::Builder::new().name("ship".into()).spawn(move || {
-            let outcome = match source.and_then(|source| sail(source, &plugins, &hold)) {
+            let outcome = match source.and_then(|source| sail(source, view, &plugins, &hold)) {
                 Err(Stop::Cancelled) => return,
-                Err(stop) => Err(hold.reports.told(stop)),
-                Ok(()) => Ok(()),
+                Err(Stop::Codec(fault)) => Load::NoCodec(fault),
+                Err(stop) => Load::End(Err(hold.reports.told(stop))),
+                Ok(()) => Load::End(Ok(())),
             };
             // If nobody waits for it any more, that is no news.
-            let _ = hold.load(Load::End(outcome));
+            let _ = hold.load(outcome);
         });
         if let Err(error) = thread {
             tracing::error!(event = "ship", "no thread for a snapshot: {error}");
@@ -109,7 +115,7 @@ impl Ships {
             })
         };
         match &order.cargo {
-            Cargo::Rdb { spool, head: None, .. } => Ok((Source::Spool(open(*spool)?), false)),
+            Cargo::Rdb { spool, head: None, framing, .. } => Ok((Source::Spool(open(*spool)?, *framing), false)),
             Cargo::Rdb { spool, head: Some(head), target, framing } => {
                 let key = Key { view: order.view, spool: *spool, head: *head, target: *target };
                 let (follow, maker) = self.shelf.follow(key)?;
@@ -158,6 +164,10 @@ impl Ships {
                         machine.handle(now, Input::ShipEnded(link, outcome));
                         return false;
                     }
+                    Ok(Load::NoCodec(fault)) => {
+                        machine.handle(now, Input::Packed(link, Err(fault)));
+                        return false;
+                    }
                     Err(TryRecvError::Empty) => return true,
                     Err(TryRecvError::Disconnected) => {
                         let fault = own("the thread that sent the snapshot ended early".into());
@@ -177,6 +187,8 @@ enum Stop {
     Fault(Fault),
     /// The disk does not give back what was written.
     Damaged(SpoolId, String),
+    /// The snapshot is as it should be, and what packs it is not.
+    Codec(Fault),
     /// Nobody waits for it any more.
     Cancelled,
 }
@@ -184,7 +196,7 @@ enum Stop {
 impl From<Stop> for Fault {
     fn from(stop: Stop) -> Self {
         match stop {
-            Stop::Fault(fault) => fault,
+            Stop::Fault(fault) | Stop::Codec(fault) => fault,
             Stop::Damaged(_, what) => Self::new(Party::Own, format!("the spooled snapshot is damaged: {what}")),
             Stop::Cancelled => Self::new(Party::Replica, "the replica is gone"),
         }
@@ -290,10 +302,22 @@ impl Hold {
     }
 }
 
-fn sail(source: Source, plugins: &Plugins, hold: &Hold) -> Result<(), Stop> {
+fn sail(source: Source, view: usize, plugins: &Plugins, hold: &Hold) -> Result<(), Stop> {
     let as_it_is = |reader: &mut Rested<Reader>| each_piece(reader, |piece| hold.bytes(Bytes::copy_from_slice(piece)));
     match source {
-        Source::Spool(mut reader) => as_it_is(&mut reader),
+        Source::Spool(mut reader, ShipFraming::Packed { first }) => {
+            let mut packing = Packing::new(plugins.packer(view), first, hold)?;
+            each_piece(&mut reader, |piece| packing.push(piece))?;
+            packing.finish()
+        }
+        Source::Spool(mut reader, _) => as_it_is(&mut reader),
+        Source::Product(mut follow, ShipFraming::Packed { first }) => {
+            let mut packing = Packing::new(plugins.packer(view), first, hold)?;
+            while let Some(piece) = follow.next(PIECE_BYTES, &hold.wanted)? {
+                packing.push(&piece)?;
+            }
+            packing.finish()
+        }
         Source::Product(follow, framing) => send(follow, framing, hold),
         Source::Kevy(mut readers, order) => match order.cargo {
             Cargo::Kevy { verbatim: false, version, share, .. } => {

@@ -1,6 +1,7 @@
 //! The spool: the upstream's snapshots on disk, verified on the way there by a thread each.
 
 mod meta;
+mod receive;
 mod rest;
 mod stored;
 
@@ -16,15 +17,14 @@ use anyhow::Context;
 use bytes::Bytes;
 use sluicegate_core::contract::SpoolId;
 use sluicegate_core::fault::{Fault, Party};
-use sluicegate_core::kevy::snapshot::{Intake, SnapshotError};
-use sluicegate_core::snapshot::{Arrival, Contents, Format, Framing, Origin};
+use sluicegate_core::snapshot::{Format, Origin};
 
-use super::quota::{Quota, cannot_write};
+use super::quota::Quota;
 use super::{Event, Reports};
 use crate::bootstrap::Plugins;
 pub(crate) use meta::{Kept, newest};
+use receive::receive;
 pub(super) use rest::Rested;
-use rest::{Unwritten, Writer};
 use stored::Stored;
 pub(super) use stored::{BLOCK_BYTES, Reader};
 
@@ -71,6 +71,8 @@ pub(super) fn create(path: &Path) -> std::io::Result<File> {
 /// What a spool's thread is told.
 enum Piece {
     Bytes(Bytes),
+    /// The link is gone; another one may bring the rest.
+    Pause,
     End,
 }
 
@@ -139,6 +141,11 @@ impl Spools {
     /// More of it. At most a bounded number of bytes is under way: the core stops reading until they are written.
     pub(super) fn write(&self, id: SpoolId, bytes: Bytes) {
         self.tell(id, Piece::Bytes(bytes));
+    }
+
+    /// A packed one stands still until its rest comes.
+    pub(super) fn pause(&self, id: SpoolId) {
+        self.tell(id, Piece::Pause);
     }
 
     /// The link says that this was all of it.
@@ -263,97 +270,6 @@ impl Drop for Spools {
     }
 }
 
-/// Verifies a snapshot of either format.
-enum Check {
-    Rdb(Box<Arrival>),
-    Kevy(Box<Intake>),
-}
-
-impl Check {
-    fn new(format: Format) -> Self {
-        match format {
-            Format::Rdb(framing) => Self::Rdb(Box::new(Arrival::new(framing))),
-            Format::Kevy => Self::Kevy(Box::default()),
-        }
-    }
-
-    /// Takes the next bytes: how many of them belong into the spool.
-    fn push(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
-        match self {
-            Self::Rdb(arrival) => arrival.push(bytes),
-            Self::Kevy(intake) => intake.push(bytes).map(|()| bytes.len()).map_err(broken),
-        }
-    }
-
-    /// Whether the bytes themselves say that this was all.
-    fn is_complete(&self) -> bool {
-        matches!(self, Self::Rdb(arrival) if arrival.is_complete())
-    }
-
-    fn finish(&self) -> Result<Contents, Fault> {
-        match self {
-            Self::Rdb(arrival) => arrival.finish().map(Contents::Rdb),
-            Self::Kevy(intake) => intake.finish().copied().map(Contents::Kevy).map_err(broken),
-        }
-    }
-}
-
-/// Writes what comes until the snapshot is complete, broken, or given up (`None`).
-fn receive(
-    id: SpoolId,
-    stored: &Stored,
-    format: Format,
-    receiver: &Receiver<Piece>,
-    plugins: &Plugins,
-    reports: &Reports,
-) -> Option<Result<Contents, Fault>> {
-    let codec = match plugins.at_rest() {
-        Ok(codec) => codec,
-        Err(error) => return Some(Err(Fault::new(Party::Plugin, error.to_string()))),
-    };
-    // Where the length is known it is refused before it begins, not in the middle. What is packed is shorter, nobody knows by how much.
-    let length = match format {
-        Format::Rdb(Framing::Length(length)) if codec.is_none() => Some(length),
-        Format::Rdb(_) | Format::Kevy => None,
-    };
-    let unwritten = |error| unwritten(stored.path(), error);
-    let mut writer = match stored.sink(length).map_err(Unwritten::from).and_then(|sink| Ok(Writer::new(sink, codec)?)) {
-        Ok(writer) => writer,
-        Err(error) => return Some(Err(unwritten(error))),
-    };
-    let mut check = Check::new(format);
-    while !check.is_complete() {
-        let bytes = match receiver.recv().ok()? {
-            Piece::Bytes(bytes) => bytes,
-            Piece::End => break,
-        };
-        let taken = check.push(&bytes);
-        if let Err(fault) = taken.and_then(|taken| writer.write(&bytes[..taken]).map_err(unwritten)) {
-            return Some(Err(fault));
-        }
-        reports.send(Event::SpoolWritten(id, bytes.len()));
-    }
-    match (check.finish(), writer.finish()) {
-        (Err(fault), _) => Some(Err(fault)),
-        (_, Err(error)) => Some(Err(unwritten(error))),
-        (contents, Ok(sink)) => {
-            stored.seal(sink.sums());
-            Some(contents)
-        }
-    }
-}
-
-fn unwritten(path: &Path, error: Unwritten) -> Fault {
-    match error {
-        Unwritten::Disk(error) => own(cannot_write(path, &error)),
-        Unwritten::Codec(fault) => fault.into(),
-    }
-}
-
-fn broken(error: SnapshotError) -> Fault {
-    Fault::new(Party::Upstream, error.to_string())
-}
-
 fn own(what: String) -> Fault {
     Fault::new(Party::Own, what)
 }
@@ -364,6 +280,7 @@ mod tests {
 
     use mio::{Poll, Token, Waker};
     use sluicegate_core::kevy::snapshot::{write_end, write_head};
+    use sluicegate_core::snapshot::{Contents, Framing};
 
     use super::*;
 

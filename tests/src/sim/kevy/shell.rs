@@ -131,8 +131,12 @@ impl Shell {
                 Output::ShipCancel(link) => drop(self.ships.remove(&link)),
                 Output::SpoolOpen(_, Format::Rdb(_))
                 | Output::SpoolDescribe(..)
+                | Output::SpoolPause(_)
                 | Output::Probe(..)
-                | Output::Log(..) => {
+                | Output::Log(..)
+                | Output::Pack { .. }
+                | Output::Unpack(..)
+                | Output::PackEnd(_) => {
                     self.wrong = Some("an order that kevy has no use for".into());
                 }
             }

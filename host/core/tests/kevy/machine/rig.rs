@@ -189,7 +189,10 @@ impl Rig {
                 }
             }
             Output::ShipCancel(link) => self.cancelled.push(link),
-            Output::Probe(..) | Output::SpoolDescribe(..) | Output::Log(..) => panic!("only for Redis: {output:?}"),
+            Output::Probe(..) | Output::SpoolDescribe(..) | Output::Log(..) | Output::SpoolPause(_) => {
+                panic!("only for Redis: {output:?}")
+            }
+            Output::Pack { .. } | Output::Unpack(..) | Output::PackEnd(_) => panic!("only for Redis: {output:?}"),
             Output::Note(note) => self.notes.push(note),
         }
     }

@@ -107,7 +107,10 @@ pub(super) fn refuse_of_redis(file: &File, checks: &mut Checks) {
     refuse(file.snapshot.refresh_log.as_ref(), "refresh_log", refresh, checks);
     refuse(file.snapshot.refresh_age.as_ref(), "refresh_age", refresh, checks);
     refuse(file.snapshot.refresh_every.as_ref(), "refresh_every", refresh, checks);
+    let pack = "has no meaning for kevy: only what a Redis or Valkey primary has can be packed on its way";
+    refuse(upstream.pack.as_ref(), "pack", pack, checks);
     for view in &file.views {
+        refuse(view.pack.as_ref(), "pack", pack, checks);
         refuse(view.unknown_replica.as_ref(), "unknown_replica", version, checks);
         let disk = "has no meaning for kevy: what is kept for its replicas is kept in memory";
         refuse(view.backlog.disk.as_ref(), "backlog.disk", disk, checks);

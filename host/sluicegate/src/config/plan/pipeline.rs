@@ -82,7 +82,8 @@ pub(super) fn packs(file: &File, checks: &mut Checks) {
 }
 
 fn packers(file: &File) -> impl Iterator<Item = &Spanned<String>> {
-    [&file.snapshot.codec].into_iter().flatten()
+    let views = file.views.iter().map(|view| &view.pack);
+    views.chain([&file.upstream.pack, &file.snapshot.codec]).flatten()
 }
 
 /// Checks that every pipeline names plugins that are there, each once, and that a view which is to be exact stays so.

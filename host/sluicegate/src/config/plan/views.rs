@@ -49,7 +49,8 @@ pub(super) fn views(file: &File, checks: &mut Checks) -> (Vec<ViewPlan>, Vec<Lis
             settings.port = taken.iter().find(|listen| listen.view == index).map_or(0, |listen| listen.first.port());
             let shards = view.shards.as_ref().map(|shards| checks.within("shards", Some(shards), 1, SHARDS));
             let snapshot_rate = snapshots::rate("snapshot_rate", view.snapshot_rate.as_ref(), checks);
-            ViewPlan { settings, shards, snapshot_rate }
+            let pack = view.pack.as_ref().map(|name| name.get_ref().clone());
+            ViewPlan { settings, pack, shards, snapshot_rate }
         })
         .collect();
     (views, taken)
