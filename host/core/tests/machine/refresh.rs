@@ -239,7 +239,7 @@ fn behind_a_failover_a_place_of_the_old_future_is_not_waited_for() {
 #[test]
 fn a_replica_that_no_snapshot_can_bring_up_waits_for_a_newer_one_and_nobody_else_notices() {
     let mut settings = ViewSettings::new("all");
-    settings.backlog_bytes = 1000;
+    (settings.backlog_bytes, settings.backlog_disk_bytes) = (1000, 0);
     let mut rig = Rig::new(vec![settings], vec![None]);
     rig.attach(A, 0);
     let healthy = rig.synced(0);
@@ -276,7 +276,7 @@ fn a_damaged_snapshot_is_not_offered_again() {
 #[test]
 fn a_view_without_a_place_for_three_snapshots_gets_one_on_the_main_link() {
     let mut settings = ViewSettings::new("all");
-    settings.backlog_bytes = 1000;
+    (settings.backlog_bytes, settings.backlog_disk_bytes) = (1000, 0);
     let mut rig = Rig::new(vec![settings], vec![None]);
     rig.attach(A, 0);
     (0..100).for_each(|_| rig.up(frame("SET a 1")));

@@ -309,6 +309,16 @@ impl Rig {
         assert_eq!(String::from_utf8(told).unwrap(), String::from_utf8(asked).unwrap());
     }
 
+    /// The primary gives a newer snapshot, of the place that the stream has reached.
+    pub(crate) fn refreshed(&mut self) {
+        self.wait(100);
+        self.introduce_refresh();
+        let (id, _, offset) = self.machine.upstream_position().expect("a place");
+        let rdb = snapshot("7.2.4");
+        self.refresh_says(format!("+FULLRESYNC {id} {offset}\r\n${}\r\n", rdb.len()));
+        self.refresh_says(rdb);
+    }
+
     /// The primary says this on the connection for newer snapshots.
     pub(crate) fn refresh_says(&mut self, bytes: impl AsRef<[u8]>) {
         let link = self.refresh.expect("a link for a newer snapshot");
