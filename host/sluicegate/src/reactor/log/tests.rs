@@ -1,3 +1,5 @@
+//! What the log keeps, and what it does when the disk does not.
+
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::time::Duration;
 
