@@ -165,13 +165,12 @@ impl Spools {
         }
     }
 
-    /// Reads a whole one from its beginning.
+    /// Reads the file of a whole one from its beginning, as it rests: nothing is waited for yet.
     ///
     /// # Errors
-    /// It cannot be opened, or unpacked; [`std::io::ErrorKind::NotFound`] if there is none.
-    pub(super) fn read(&self, id: SpoolId) -> std::io::Result<Rested<Reader>> {
-        let file = self.whole.get(&id).ok_or(std::io::ErrorKind::NotFound)?.open()?;
-        Rested::open(file, self.plugins.at_rest().map_err(std::io::Error::other)?)
+    /// It cannot be opened; [`std::io::ErrorKind::NotFound`] if there is none.
+    pub(super) fn read(&self, id: SpoolId) -> std::io::Result<Reader> {
+        self.whole.get(&id).ok_or(std::io::ErrorKind::NotFound)?.open()
     }
 
     /// These are verified; others go, but for those that still arrive. Ships that read them keep their open files.

@@ -179,6 +179,11 @@ pub(in crate::reactor) struct Reader {
 }
 
 impl Reader {
+    /// Which snapshot this is.
+    pub(in crate::reactor) fn id(&self) -> SpoolId {
+        self.stored.id
+    }
+
     /// The next block; it is empty at the end.
     fn fill(&mut self) -> io::Result<()> {
         self.at = 0;
@@ -208,7 +213,7 @@ impl Rewind for Reader {
 impl Rested<Reader> {
     /// Which snapshot this is.
     pub(in crate::reactor) fn id(&self) -> SpoolId {
-        self.file().stored.id
+        self.file().id()
     }
 }
 
