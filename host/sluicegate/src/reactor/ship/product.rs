@@ -105,7 +105,8 @@ impl Maker {
 
     /// Whether a replica still waits for it: asked for each piece that is read, since a view may keep nothing of it.
     pub(super) fn check_wanted(&self) -> Result<(), Stop> {
-        if self.product.state().abandoned { Err(Stop::Cancelled) } else { Ok(()) }
+        let state = self.product.state();
+        if state.abandoned || state.end.is_some() { Err(Stop::Cancelled) } else { Ok(()) }
     }
 
     /// The next bytes.
@@ -129,7 +130,8 @@ impl Maker {
         if outcome.is_err() {
             self.shelf.forget(&self.product);
         }
-        self.product.state().end = Some(outcome);
+        // What could not be read back is of no use, though the walk has come to its end.
+        self.product.state().end.get_or_insert(outcome);
         self.product.moved.notify_all();
     }
 }

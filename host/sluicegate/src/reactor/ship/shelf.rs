@@ -213,4 +213,20 @@ mod tests {
         drop(read);
         assert!(make(4).is_ok());
     }
+
+    #[test]
+    fn what_cannot_be_read_is_not_gone_on_with_and_is_given_to_nobody_else() {
+        let (dir, shelf) = shelf();
+        let (_wanting, wanted) = Wanted::new();
+        let (mut first, maker) = follow(&shelf, 1);
+        let mut maker = maker.unwrap_or_else(|| panic!("a walk"));
+        maker.write(b"hello").unwrap_or_else(|_| panic!("written"));
+        let file = fs::read_dir(dir.path()).expect("the folder").next().expect("the product").expect("an entry");
+        fs::File::options().write(true).open(file.path()).and_then(|file| file.set_len(0)).expect("damage");
+        assert!(matches!(first.next(5, &wanted), Err(Stop::Fault(fault)) if fault.whose == Party::Own));
+        assert!(maker.check_wanted().is_err(), "the rest of it is made for nobody");
+        // Its walk may have been at its end.
+        maker.end(Ok(()));
+        assert!(shelf.follow(key(1)).is_ok_and(|(_, maker)| maker.is_some()), "another one is made");
+    }
 }
