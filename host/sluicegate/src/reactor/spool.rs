@@ -27,7 +27,7 @@ pub(crate) use meta::{Kept, newest};
 pub(super) use rest::Rested;
 use rest::{Unwritten, Writer};
 use stored::Stored;
-pub(super) use stored::{BLOCK_BYTES, Reader};
+pub(super) use stored::{BLOCK_BYTES, Reader, Sums};
 
 /// What is in a file, by its name: an operator who finds one can read it with the server's own tools, unless it is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! A product: a view's snapshot in a file, made once and sent to any number of replicas, also while it is still being made.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -9,11 +10,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use sluicegate_core::contract::SpoolId;
 use sluicegate_core::fault::{Fault, Party};
-use sluicegate_core::rdb::{Head, Target};
+use sluicegate_core::rdb::{Crc64, Head, Target};
 
 use super::shelf::Shelf;
 use super::{Stop, Wanted, own};
 use crate::reactor::quota::{Claim, cannot_write};
+use crate::reactor::spool::Sums;
 
 /// A ship that waits for more of its product looks this often whether its replica is still there.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -42,6 +44,8 @@ pub(super) struct Product {
 struct State {
     /// Bytes in the file.
     written: u64,
+    /// Of these bytes. In memory: a damaged disk cannot damage them, too.
+    sums: Sums,
     /// How the making ended.
     end: Option<Result<(), Fault>>,
     /// Ships that read it.
@@ -115,7 +119,10 @@ impl Maker {
         self.product.claim.grow(bytes.len() as u64).map_err(own)?;
         let wrote = self.product.file.write_all_at(bytes, at);
         wrote.map_err(|error| own(cannot_write(&self.product.path, &error)))?;
-        self.product.state().written += bytes.len() as u64;
+        let mut state = self.product.state();
+        state.written += bytes.len() as u64;
+        state.sums.push(bytes);
+        drop(state);
         self.product.moved.notify_all();
         Ok(())
     }
@@ -152,15 +159,28 @@ pub(super) struct Follow {
 
 impl Follow {
     /// The next bytes, at most `max` of them; `None` at the end. Waits until there are some.
+    ///
+    /// What is there of their block is read and verified first: nothing goes out of it that is not what was written.
     pub(super) fn next(&mut self, max: usize, wanted: &Wanted) -> Result<Option<Bytes>, Stop> {
-        let there = self.wait(wanted, |state| state.written > self.at)?.written - self.at;
-        if there == 0 {
+        let state = self.wait(wanted, |state| state.written > self.at)?;
+        if state.written == self.at {
             return Ok(None);
         }
-        let mut piece = vec![0; usize::try_from(there).unwrap_or(max).min(max)];
-        self.product.file.read_exact_at(&mut piece, self.at).map_err(|error| self.unreadable(&error))?;
+        let (from, length, sum) = state.sums.block(self.at);
+        drop(state);
+        let mut block = vec![0; length];
+        self.product.file.read_exact_at(&mut block, from).map_err(|error| self.unreadable(&error))?;
+        if Crc64::of(&block) != sum {
+            return Err(self.unreadable(&format!("it is not what was written there, from its byte {from} on")));
+        }
+        let given = usize::try_from(self.at - from).unwrap_or(usize::MAX);
+        let mut piece = match block.get(given..) {
+            Some(rest) if given > 0 => Bytes::copy_from_slice(rest),
+            _ => block.into(),
+        };
+        piece.truncate(max);
         self.at += piece.len() as u64;
-        Ok(Some(piece.into()))
+        Ok(Some(piece))
     }
 
     /// The length of all of it. Waits until that is known.
@@ -195,7 +215,7 @@ impl Follow {
     }
 
     /// What cannot be read once is given to nobody else.
-    fn unreadable(&self, error: &std::io::Error) -> Stop {
+    fn unreadable(&self, error: &dyn fmt::Display) -> Stop {
         let what = format!("cannot read {}: {error}", self.product.path.display());
         let mut state = self.product.state();
         state.end = Some(Err(Fault::new(Party::Own, what.clone())));
