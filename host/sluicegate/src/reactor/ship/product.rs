@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -15,7 +16,7 @@ use sluicegate_core::rdb::{Crc64, Head, Target};
 use super::shelf::Shelf;
 use super::{Stop, Wanted, own};
 use crate::reactor::quota::{Claim, cannot_write};
-use crate::reactor::spool::Sums;
+use crate::reactor::spool::{self, Sums};
 
 /// A ship that waits for more of its product looks this often whether its replica is still there.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -34,7 +35,8 @@ pub(super) struct Key {
 pub(super) struct Product {
     pub(super) key: Key,
     path: PathBuf,
-    file: File,
+    /// Open as long as it lives.
+    file: Option<File>,
     claim: Claim,
     state: Mutex<State>,
     moved: Condvar,
@@ -58,7 +60,11 @@ struct State {
 
 impl Product {
     pub(super) fn new(key: Key, path: PathBuf, file: File, claim: Claim) -> Arc<Self> {
-        Arc::new(Self { key, path, file, claim, state: Mutex::default(), moved: Condvar::new() })
+        Arc::new(Self { key, path, file: Some(file), claim, state: Mutex::default(), moved: Condvar::new() })
+    }
+
+    fn file(&self) -> io::Result<&File> {
+        self.file.as_ref().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -92,6 +98,7 @@ impl Product {
 impl Drop for Product {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
+        spool::let_go(self.file.take().into_iter().collect());
     }
 }
 
@@ -117,7 +124,7 @@ impl Maker {
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), Stop> {
         let at = self.product.state().written;
         self.product.claim.grow(bytes.len() as u64).map_err(own)?;
-        let wrote = self.product.file.write_all_at(bytes, at);
+        let wrote = self.product.file().and_then(|file| file.write_all_at(bytes, at));
         wrote.map_err(|error| own(cannot_write(&self.product.path, &error)))?;
         let mut state = self.product.state();
         state.written += bytes.len() as u64;
@@ -169,7 +176,8 @@ impl Follow {
         let (from, length, sum) = state.sums.block(self.at);
         drop(state);
         let mut block = vec![0; length];
-        self.product.file.read_exact_at(&mut block, from).map_err(|error| self.unreadable(&error))?;
+        let read = self.product.file().and_then(|file| file.read_exact_at(&mut block, from));
+        read.map_err(|error| self.unreadable(&error))?;
         if Crc64::of(&block) != sum {
             return Err(self.unreadable(&format!("it is not what was written there, from its byte {from} on")));
         }
