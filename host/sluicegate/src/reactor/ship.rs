@@ -63,11 +63,11 @@ struct Voyage {
 /// Where a ship's bytes come from.
 enum Source {
     /// A spooled snapshot as it is.
-    Spool(Rested<Reader>, ShipFraming),
+    Spool(Reader, ShipFraming),
     /// A product.
     Product(Follow, ShipFraming),
     /// Spooled snapshots of a kevy, and what becomes of them.
-    Kevy(Vec<Rested<Reader>>, ShipOrder),
+    Kevy(Vec<Reader>, ShipOrder),
 }
 
 impl Ships {
@@ -132,10 +132,10 @@ impl Ships {
         }
     }
 
-    fn walk(&self, key: Key, spool: Rested<Reader>, mut maker: Maker) {
+    fn walk(&self, key: Key, spool: Reader, mut maker: Maker) {
         let (plugins, reports) = (self.plugins.clone(), self.reports.clone());
         let thread = thread::Builder::new().name("walk".into()).spawn(move || {
-            let outcome = walk::make(&key, spool, &plugins, &mut maker);
+            let outcome = unpacked(spool, &plugins).and_then(|spool| walk::make(&key, spool, &plugins, &mut maker));
             maker.end(outcome.map_err(|stop| reports.told(stop)));
         });
         if let Err(error) = thread {
@@ -305,12 +305,12 @@ impl Hold {
 fn sail(source: Source, view: usize, plugins: &Plugins, hold: &Hold) -> Result<(), Stop> {
     let as_it_is = |reader: &mut Rested<Reader>| each_piece(reader, |piece| hold.bytes(Bytes::copy_from_slice(piece)));
     match source {
-        Source::Spool(mut reader, ShipFraming::Packed { first }) => {
+        Source::Spool(reader, ShipFraming::Packed { first }) => {
             let mut packing = Packing::new(plugins.packer(view), first, hold)?;
-            each_piece(&mut reader, |piece| packing.push(piece))?;
+            each_piece(&mut unpacked(reader, plugins)?, |piece| packing.push(piece))?;
             packing.finish()
         }
-        Source::Spool(mut reader, _) => as_it_is(&mut reader),
+        Source::Spool(reader, _) => as_it_is(&mut unpacked(reader, plugins)?),
         Source::Product(mut follow, ShipFraming::Packed { first }) => {
             let mut packing = Packing::new(plugins.packer(view), first, hold)?;
             while let Some(piece) = follow.next(PIECE_BYTES, &hold.wanted)? {
@@ -319,13 +319,24 @@ fn sail(source: Source, view: usize, plugins: &Plugins, hold: &Hold) -> Result<(
             packing.finish()
         }
         Source::Product(follow, framing) => send(follow, framing, hold),
-        Source::Kevy(mut readers, order) => match order.cargo {
-            Cargo::Kevy { verbatim: false, version, share, .. } => {
-                kevy::make(version, share, &mut readers, &mut *walk::pipeline(plugins, order.view)?, hold)
+        Source::Kevy(readers, order) => {
+            let readers = readers.into_iter().map(|reader| unpacked(reader, plugins));
+            let mut readers = readers.collect::<Result<Vec<_>, _>>()?;
+            match order.cargo {
+                Cargo::Kevy { verbatim: false, version, share, .. } => {
+                    kevy::make(version, share, &mut readers, &mut *walk::pipeline(plugins, order.view)?, hold)
+                }
+                _ => readers.iter_mut().try_for_each(as_it_is),
             }
-            _ => readers.iter_mut().try_for_each(as_it_is),
-        },
+        }
     }
+}
+
+/// Reads a spooled snapshot, however it rests. This waits for the disk, and for a codec that begins: never on the reactor.
+fn unpacked(file: Reader, plugins: &Plugins) -> Result<Rested<Reader>, Stop> {
+    let id = file.id();
+    let codec = plugins.at_rest().map_err(|error| own(format!("the spooled snapshot cannot be unpacked: {error}")))?;
+    Rested::open(file, codec).map_err(|error| Stop::Damaged(id, error.to_string()))
 }
 
 /// Follows a product to its end. Its length is told as soon as it is known; where the framing needs it, nothing goes before it.
@@ -365,3 +376,6 @@ fn broken<E: std::fmt::Display>(error: RewriteError<E>) -> Stop {
         RewriteError::Snapshot(error) => own(format!("the spooled snapshot cannot be rewritten: {error}")),
     }
 }
+
+#[cfg(test)]
+mod tests;

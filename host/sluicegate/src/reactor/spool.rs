@@ -22,11 +22,12 @@ use sluicegate_core::snapshot::{Format, Origin};
 use super::quota::Quota;
 use super::{Event, Reports};
 use crate::bootstrap::Plugins;
+use meta::Text;
 pub(crate) use meta::{Kept, newest};
 use receive::receive;
 pub(super) use rest::Rested;
 use stored::Stored;
-pub(super) use stored::{BLOCK_BYTES, Reader};
+pub(super) use stored::{BLOCK_BYTES, Reader, Sums};
 
 /// What is in a file, by its name: an operator who finds one can read it with the server's own tools, unless it is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +69,13 @@ pub(super) fn create(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(true).read(true).mode(0o600).open(path)
 }
 
+/// Closes files whose names are gone. Only now is given back what they take up: that takes half a second for 2 GiB, which the
+/// reactor does not have.
+pub(super) fn let_go(files: Vec<File>) {
+    // Without a thread it is done here.
+    let _ = thread::Builder::new().name("let-go".into()).spawn(move || drop(files));
+}
+
 /// What a spool's thread is told.
 enum Piece {
     Bytes(Bytes),
@@ -92,6 +100,8 @@ pub(super) struct Spools {
     whole: BTreeMap<SpoolId, Arc<Stored>>,
     /// The newest snapshot that is described: it stays when the program ends.
     newest: Option<SpoolId>,
+    /// To the thread that describes them.
+    texts: Sender<Text>,
 }
 
 impl Spools {
@@ -105,7 +115,8 @@ impl Spools {
     ) -> anyhow::Result<Self> {
         let newest = kept.as_ref().map(|kept| kept.id);
         let (arriving, whole) = (BTreeMap::new(), BTreeMap::new());
-        let mut spools = Self { dir, quota, plugins, reports, arriving, whole, newest };
+        let texts = meta::writer(dir.clone()).context("no thread for what is written down beside snapshots")?;
+        let mut spools = Self { dir, quota, plugins, reports, arriving, whole, newest, texts };
         spools.remove_all_but(newest).with_context(|| format!("cannot clear {}", spools.dir.display()))?;
         if let Some(Kept { id, sums, bytes, .. }) = kept {
             let stored = Stored::new(id, path(&spools.dir, id, Kind::Rdb), spools.quota.claim());
@@ -167,18 +178,25 @@ impl Spools {
 
     /// Its thread has ended: it is whole, or of no use.
     pub(super) fn arrived(&mut self, id: SpoolId, whole: bool) {
-        if let Some(arriving) = self.arriving.remove(&id).filter(|_| whole) {
-            self.whole.insert(id, arriving.stored);
+        match self.arriving.remove(&id) {
+            Some(arriving) if whole => {
+                self.whole.insert(id, arriving.stored);
+            }
+            None if whole => {
+                // It was given up when its thread had nothing more to hear.
+                let files = self.files([id]);
+                self.remove_or_warn(|found| files.contains(found));
+            }
+            _ => {}
         }
     }
 
-    /// Reads a whole one from its beginning.
+    /// Reads the file of a whole one from its beginning, as it rests: nothing is waited for yet.
     ///
     /// # Errors
-    /// It cannot be opened, or unpacked; [`std::io::ErrorKind::NotFound`] if there is none.
-    pub(super) fn read(&self, id: SpoolId) -> std::io::Result<Rested<Reader>> {
-        let file = self.whole.get(&id).ok_or(std::io::ErrorKind::NotFound)?.open()?;
-        Rested::open(file, self.plugins.at_rest().map_err(std::io::Error::other)?)
+    /// It cannot be opened; [`std::io::ErrorKind::NotFound`] if there is none.
+    pub(super) fn read(&self, id: SpoolId) -> std::io::Result<Reader> {
+        self.whole.get(&id).ok_or(std::io::ErrorKind::NotFound)?.open()
     }
 
     /// These are verified; others go, but for those that still arrive. Ships that read them keep their open files.
@@ -188,24 +206,15 @@ impl Spools {
         let mut kept = self.files(ids.iter().copied());
         kept.extend(self.arriving.values().map(|arriving| arriving.stored.path().to_owned()));
         // Products go when the last ship that reads them has arrived.
-        if let Err(error) = self.remove(|found| is_spool(found) && !kept.contains(found)) {
-            tracing::warn!(event = "spool", "cannot remove old snapshots from {}: {error}", self.dir.display());
-        }
+        self.remove_or_warn(|found| is_spool(found) && !kept.contains(found));
     }
 
     /// Writes down beside a snapshot what it is. Only the next start of the program needs it, so nobody waits for it.
     pub(super) fn describe(&mut self, id: SpoolId, origin: Origin) {
-        let Some(sums) = self.whole.get(&id).and_then(|stored| stored.digest()) else { return };
+        let Some(digest) = self.whole.get(&id).and_then(|stored| stored.digest()) else { return };
         self.newest = Some(id);
-        let dir = self.dir.clone();
-        let writer = thread::Builder::new().name("spool-meta".into()).spawn(move || {
-            if let Err(error) = meta::write(&dir, id, &origin, sums) {
-                let (dir, id) = (dir.display(), id.0);
-                tracing::warn!(event = "spool", "a restart will not go on from snapshot {id} in {dir}: {error}");
-            }
-        });
-        if let Err(error) = writer {
-            tracing::warn!(event = "spool", "a restart will not go on from snapshot {}: no thread: {error}", id.0);
+        if self.texts.send(Text { id, origin, digest }).is_err() {
+            tracing::warn!(event = "spool", "a restart will not go on from snapshot {}: its thread has ended", id.0);
         }
     }
 
@@ -223,18 +232,27 @@ impl Spools {
         self.remove(|found| (is_spool(found) || is_product(found)) && !kept.contains(found))
     }
 
+    fn remove_or_warn(&self, goes: impl Fn(&Path) -> bool) {
+        if let Err(error) = self.remove(goes) {
+            tracing::warn!(event = "spool", "cannot remove old snapshots from {}: {error}", self.dir.display());
+        }
+    }
+
     fn remove(&self, goes: impl Fn(&Path) -> bool) -> std::io::Result<()> {
+        let mut held = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
             let found = entry?.path();
             if !goes(&found) {
                 continue;
             }
+            held.extend(File::open(&found));
             match fs::remove_file(&found) {
                 // Another thread was faster.
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
         }
+        let_go(held);
         Ok(())
     }
 }
@@ -246,11 +264,15 @@ fn is_spool(path: &Path) -> bool {
         .any(|suffix| middle(path, suffix).is_some_and(|middle| is_number(&middle)))
 }
 
-/// `snapshot-<n>-for-<view>-<n>.rdb`.
+/// `snapshot-<n>-for-<view>-<n>.rdb`, and `snapshot-for-link-<n>.rdb` of older versions of the program.
 fn is_product(path: &Path) -> bool {
     let Some(middle) = middle(path, Kind::Rdb.suffix()) else { return false };
     let parts: Vec<&str> = middle.split('-').collect();
-    matches!(parts[..], [spool, "for", view, number] if [spool, view, number].into_iter().all(is_number))
+    match parts[..] {
+        [spool, "for", view, number] => [spool, view, number].into_iter().all(is_number),
+        ["for", "link", number] => is_number(number),
+        _ => false,
+    }
 }
 
 /// What stands between `snapshot-` and the suffix.
@@ -281,6 +303,7 @@ mod tests {
 
     use mio::{Poll, Token, Waker};
     use sluicegate_core::kevy::snapshot::{write_end, write_head};
+    use sluicegate_core::position::ReplId;
     use sluicegate_core::snapshot::{Contents, Framing};
 
     use super::*;
@@ -373,5 +396,57 @@ mod tests {
         assert!(outcome.is_err_and(|fault| fault.what.contains("snapshot.disk")));
         spools.arrived(unknown, false);
         assert_eq!(fs::read_dir(dir.path()).map(Iterator::count).ok(), Some(0));
+    }
+
+    #[test]
+    fn what_was_said_last_of_a_snapshot_is_what_stands_beside_it() {
+        let (dir, _poll, events, mut spools) = spools();
+        let id = SpoolId(1);
+        let snapshot = Bytes::from_static(b"REDIS0011\xff\0\0\0\0\0\0\0\0");
+        spools.open(id, Format::Rdb(Framing::Length(snapshot.len() as u64)));
+        spools.write(id, snapshot);
+        let (_, outcome) = spooled(&events);
+        let Ok(Contents::Rdb(summary)) = outcome else { panic!("{outcome:?}") };
+        spools.arrived(id, true);
+        // The primary fails over again and again: the history has another id each time.
+        let origin = |n: u8| Origin { history: ReplId::from_entropy([n; 20]), offset: 7, summary: summary.clone() };
+        for n in 0..=200 {
+            spools.describe(id, origin(n));
+        }
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while newest(dir.path(), 1000).is_none_or(|kept| kept.origin != origin(200)) {
+            assert!(Instant::now() < deadline, "{:?} stands there", newest(dir.path(), 1000));
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_snapshot_that_was_given_up_when_it_was_whole_leaves_nothing() {
+        let (dir, _poll, events, mut spools) = spools();
+        let id = SpoolId(1);
+        spools.open(id, Format::Kevy);
+        spools.write(id, empty());
+        spools.end(id);
+        let (which, outcome) = spooled(&events);
+        assert!(outcome.is_ok());
+        // The core had not heard of it.
+        spools.abort(id);
+        spools.arrived(which, true);
+        assert_eq!(fs::read_dir(dir.path()).map(Iterator::count).ok(), Some(0));
+    }
+
+    #[test]
+    fn what_older_versions_left_behind_goes_too() {
+        let (dir, poll, _events, spools) = spools();
+        let (quota, plugins, reports) = (spools.quota.clone(), spools.plugins.clone(), spools.reports.clone());
+        drop(spools);
+        for name in ["snapshot-for-link-12.rdb", "snapshot-3.rdb", "snapshot-3-for-0-9.rdb", "snapshot-for-me.rdb"] {
+            fs::write(dir.path().join(name), "of an earlier run").expect("writing");
+        }
+        let _spools = Spools::new(dir.path().into(), quota, plugins, reports, None).expect("a spool");
+        let left: Vec<_> =
+            fs::read_dir(dir.path()).expect("the folder").flatten().map(|entry| entry.file_name()).collect();
+        assert_eq!(left, ["snapshot-for-me.rdb"], "an operator's own stays");
+        drop(poll);
     }
 }

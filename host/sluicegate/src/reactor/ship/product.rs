@@ -1,6 +1,8 @@
 //! A product: a view's snapshot in a file, made once and sent to any number of replicas, also while it is still being made.
 
+use std::fmt;
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,11 +11,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use sluicegate_core::contract::SpoolId;
 use sluicegate_core::fault::{Fault, Party};
-use sluicegate_core::rdb::{Head, Target};
+use sluicegate_core::rdb::{Crc64, Head, Target};
 
 use super::shelf::Shelf;
 use super::{Stop, Wanted, own};
 use crate::reactor::quota::{Claim, cannot_write};
+use crate::reactor::spool::{self, Sums};
 
 /// A ship that waits for more of its product looks this often whether its replica is still there.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -32,7 +35,8 @@ pub(super) struct Key {
 pub(super) struct Product {
     pub(super) key: Key,
     path: PathBuf,
-    file: File,
+    /// Open as long as it lives.
+    file: Option<File>,
     claim: Claim,
     state: Mutex<State>,
     moved: Condvar,
@@ -42,6 +46,8 @@ pub(super) struct Product {
 struct State {
     /// Bytes in the file.
     written: u64,
+    /// Of these bytes. In memory: a damaged disk cannot damage them, too.
+    sums: Sums,
     /// How the making ended.
     end: Option<Result<(), Fault>>,
     /// Ships that read it.
@@ -54,7 +60,11 @@ struct State {
 
 impl Product {
     pub(super) fn new(key: Key, path: PathBuf, file: File, claim: Claim) -> Arc<Self> {
-        Arc::new(Self { key, path, file, claim, state: Mutex::default(), moved: Condvar::new() })
+        Arc::new(Self { key, path, file: Some(file), claim, state: Mutex::default(), moved: Condvar::new() })
+    }
+
+    fn file(&self) -> io::Result<&File> {
+        self.file.as_ref().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -88,6 +98,7 @@ impl Product {
 impl Drop for Product {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
+        spool::let_go(self.file.take().into_iter().collect());
     }
 }
 
@@ -105,16 +116,20 @@ impl Maker {
 
     /// Whether a replica still waits for it: asked for each piece that is read, since a view may keep nothing of it.
     pub(super) fn check_wanted(&self) -> Result<(), Stop> {
-        if self.product.state().abandoned { Err(Stop::Cancelled) } else { Ok(()) }
+        let state = self.product.state();
+        if state.abandoned || state.end.is_some() { Err(Stop::Cancelled) } else { Ok(()) }
     }
 
     /// The next bytes.
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), Stop> {
         let at = self.product.state().written;
         self.product.claim.grow(bytes.len() as u64).map_err(own)?;
-        let wrote = self.product.file.write_all_at(bytes, at);
+        let wrote = self.product.file().and_then(|file| file.write_all_at(bytes, at));
         wrote.map_err(|error| own(cannot_write(&self.product.path, &error)))?;
-        self.product.state().written += bytes.len() as u64;
+        let mut state = self.product.state();
+        state.written += bytes.len() as u64;
+        state.sums.push(bytes);
+        drop(state);
         self.product.moved.notify_all();
         Ok(())
     }
@@ -129,7 +144,8 @@ impl Maker {
         if outcome.is_err() {
             self.shelf.forget(&self.product);
         }
-        self.product.state().end = Some(outcome);
+        // What could not be read back is of no use, though the walk has come to its end.
+        self.product.state().end.get_or_insert(outcome);
         self.product.moved.notify_all();
     }
 }
@@ -150,15 +166,29 @@ pub(super) struct Follow {
 
 impl Follow {
     /// The next bytes, at most `max` of them; `None` at the end. Waits until there are some.
+    ///
+    /// What is there of their block is read and verified first: nothing goes out of it that is not what was written.
     pub(super) fn next(&mut self, max: usize, wanted: &Wanted) -> Result<Option<Bytes>, Stop> {
-        let there = self.wait(wanted, |state| state.written > self.at)?.written - self.at;
-        if there == 0 {
+        let state = self.wait(wanted, |state| state.written > self.at)?;
+        if state.written == self.at {
             return Ok(None);
         }
-        let mut piece = vec![0; usize::try_from(there).unwrap_or(max).min(max)];
-        self.product.file.read_exact_at(&mut piece, self.at).map_err(|error| self.unreadable(&error))?;
+        let (from, length, sum) = state.sums.block(self.at);
+        drop(state);
+        let mut block = vec![0; length];
+        let read = self.product.file().and_then(|file| file.read_exact_at(&mut block, from));
+        read.map_err(|error| self.unreadable(&error))?;
+        if Crc64::of(&block) != sum {
+            return Err(self.unreadable(&format!("it is not what was written there, from its byte {from} on")));
+        }
+        let given = usize::try_from(self.at - from).unwrap_or(usize::MAX);
+        let mut piece = match block.get(given..) {
+            Some(rest) if given > 0 => Bytes::copy_from_slice(rest),
+            _ => block.into(),
+        };
+        piece.truncate(max);
         self.at += piece.len() as u64;
-        Ok(Some(piece.into()))
+        Ok(Some(piece))
     }
 
     /// The length of all of it. Waits until that is known.
@@ -193,7 +223,7 @@ impl Follow {
     }
 
     /// What cannot be read once is given to nobody else.
-    fn unreadable(&self, error: &std::io::Error) -> Stop {
+    fn unreadable(&self, error: &dyn fmt::Display) -> Stop {
         let what = format!("cannot read {}: {error}", self.product.path.display());
         let mut state = self.product.state();
         state.end = Some(Err(Fault::new(Party::Own, what.clone())));

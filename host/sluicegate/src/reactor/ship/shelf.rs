@@ -78,6 +78,7 @@ impl Spare for Shelf {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::FileExt;
     use std::thread;
 
     use sluicegate_core::fault::{Fault, Party};
@@ -85,6 +86,7 @@ mod tests {
 
     use super::*;
     use crate::reactor::ship::Wanted;
+    use crate::reactor::spool::BLOCK_BYTES;
 
     fn key(spool: u64) -> Key {
         let head = Head { repl_id: [b'a'; 40], repl_offset: 7, stream_db: 0 };
@@ -212,5 +214,58 @@ mod tests {
         assert_eq!(files(&dir), 2);
         drop(read);
         assert!(make(4).is_ok());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_gone_on_with_and_is_given_to_nobody_else() {
+        let (dir, shelf) = shelf();
+        let (_wanting, wanted) = Wanted::new();
+        let (mut first, maker) = follow(&shelf, 1);
+        let mut maker = maker.unwrap_or_else(|| panic!("a walk"));
+        maker.write(b"hello").unwrap_or_else(|_| panic!("written"));
+        let file = fs::read_dir(dir.path()).expect("the folder").next().expect("the product").expect("an entry");
+        fs::File::options().write(true).open(file.path()).and_then(|file| file.set_len(0)).expect("damage");
+        assert!(matches!(first.next(5, &wanted), Err(Stop::Fault(fault)) if fault.whose == Party::Own));
+        assert!(maker.check_wanted().is_err(), "the rest of it is made for nobody");
+        // Its walk may have been at its end.
+        maker.end(Ok(()));
+        assert!(shelf.follow(key(1)).is_ok_and(|(_, maker)| maker.is_some()), "another one is made");
+    }
+
+    #[test]
+    fn what_the_disk_changes_of_a_product_goes_to_nobody_and_is_made_again() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let shelf = Shelf::new(dir.path().into(), Quota::new(dir.path().into(), u64::MAX));
+        let (_wanting, wanted) = Wanted::new();
+        let said: Vec<u8> = (0..300_000).map(|at| (at % 251) as u8).collect();
+        for at in [0, 131_072, 299_999] {
+            let (mut early, maker) = follow(&shelf, 1);
+            let mut maker = maker.unwrap_or_else(|| panic!("what is damaged is made again"));
+            let mut got = Vec::new();
+            for piece in said.chunks(7_001) {
+                maker.write(piece).unwrap_or_else(|_| panic!("written"));
+                let next = early.next(BLOCK_BYTES, &wanted).unwrap_or_else(|stop| panic!("{}", Fault::from(stop)));
+                got.extend_from_slice(&next.expect("more"));
+            }
+            maker.end(Ok(()));
+            while let Ok(Some(piece)) = early.next(BLOCK_BYTES, &wanted) {
+                got.extend_from_slice(&piece);
+            }
+            assert!(got == said, "who follows at once has it all");
+            let file = fs::read_dir(dir.path()).expect("the folder").next().expect("the product").expect("an entry");
+            let file = fs::File::options().write(true).open(file.path()).expect("the product");
+            file.write_all_at(&[!said[at as usize]], at).expect("damage");
+            let (mut late, none) = follow(&shelf, 1);
+            assert!(none.is_none());
+            let mut sound = Vec::new();
+            let why = loop {
+                match late.next(1_000, &wanted) {
+                    Ok(piece) => sound.extend_from_slice(&piece.expect("no end before the damage")),
+                    Err(stop) => break Fault::from(stop),
+                }
+            };
+            assert!(said.starts_with(&sound) && sound.len() as u64 <= at, "byte {at}: {} bytes", sound.len());
+            assert!(why.whose == Party::Own && why.what.contains("is not what was written there"), "{why}");
+        }
     }
 }

@@ -7,6 +7,8 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
 
 use serde::{Deserialize, Serialize};
 use sluicegate_core::contract::SpoolId;
@@ -138,8 +140,30 @@ pub(super) fn draft_path(dir: &Path, id: SpoolId) -> PathBuf {
     dir.join(format!("snapshot-{}{DRAFT_SUFFIX}", id.0))
 }
 
+/// What is to be written down beside a snapshot.
+pub(super) struct Text {
+    pub(super) id: SpoolId,
+    pub(super) origin: Origin,
+    /// Of the sums of its file's blocks.
+    pub(super) digest: u64,
+}
+
+/// Begins the thread that writes texts, one after the other: what is said last of a snapshot is what stands there.
+pub(super) fn writer(dir: PathBuf) -> io::Result<Sender<Text>> {
+    let (sender, texts) = channel::<Text>();
+    thread::Builder::new().name("spool-meta".into()).spawn(move || {
+        for Text { id, origin, digest } in texts {
+            if let Err(error) = write(&dir, id, &origin, digest) {
+                let (dir, id) = (dir.display(), id.0);
+                tracing::warn!(event = "spool", "a restart will not go on from snapshot {id} in {dir}: {error}");
+            }
+        }
+    })?;
+    Ok(sender)
+}
+
 /// Writes the text once the snapshot is on the disk. Waits for the disk.
-pub(super) fn write(dir: &Path, id: SpoolId, origin: &Origin, digest: u64) -> io::Result<()> {
+fn write(dir: &Path, id: SpoolId, origin: &Origin, digest: u64) -> io::Result<()> {
     let snapshot = File::open(path(dir, id, Kind::Rdb))?;
     snapshot.sync_all()?;
     let meta = Meta::new(origin, snapshot.metadata()?.len(), digest);

@@ -16,7 +16,7 @@ use crate::reactor::quota::Claim;
 /// what it was.
 pub(in crate::reactor) const BLOCK_BYTES: usize = 128 * 1024;
 
-/// The sums of a snapshot that is being written.
+/// The sums of a file that is being written.
 #[derive(Debug, Default)]
 pub(in crate::reactor) struct Sums {
     whole: Vec<u64>,
@@ -27,7 +27,7 @@ pub(in crate::reactor) struct Sums {
 
 impl Sums {
     /// The next bytes.
-    pub(super) fn push(&mut self, mut bytes: &[u8]) {
+    pub(in crate::reactor) fn push(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let (piece, rest) = bytes.split_at(bytes.len().min(BLOCK_BYTES - self.filled));
             self.open.update(piece);
@@ -37,6 +37,14 @@ impl Sums {
             }
             bytes = rest;
         }
+    }
+
+    /// The block that byte `at` lies in, as far as it is there: where it begins, its length, and its sum.
+    pub(in crate::reactor) fn block(&self, at: u64) -> (u64, usize, u64) {
+        let index = at / BLOCK_BYTES as u64;
+        let whole = usize::try_from(index).ok().and_then(|index| self.whole.get(index));
+        let (length, sum) = whole.map_or((self.filled, self.open.sum()), |sum| (BLOCK_BYTES, *sum));
+        (index * BLOCK_BYTES as u64, length, sum)
     }
 
     /// The sums of all that can be read.
@@ -179,6 +187,11 @@ pub(in crate::reactor) struct Reader {
 }
 
 impl Reader {
+    /// Which snapshot this is.
+    pub(in crate::reactor) fn id(&self) -> SpoolId {
+        self.stored.id
+    }
+
     /// The next block; it is empty at the end.
     fn fill(&mut self) -> io::Result<()> {
         self.at = 0;
@@ -208,7 +221,7 @@ impl Rewind for Reader {
 impl Rested<Reader> {
     /// Which snapshot this is.
     pub(in crate::reactor) fn id(&self) -> SpoolId {
-        self.file().stored.id
+        self.file().id()
     }
 }
 
