@@ -88,6 +88,12 @@ impl Refresh {
         }
     }
 
+    /// Whether what the primary says on the connection is wanted now.
+    pub(super) fn wants_read(&self) -> bool {
+        let unwritten = self.arriving.as_ref().map_or(0, |arriving| arriving.unwritten);
+        self.upstream.phase() != Phase::Verifying && unwritten < limits::SPOOL_UNWRITTEN_BYTES_MAX
+    }
+
     /// When the next attempt may be made: in so many milliseconds.
     fn wait(&self, now: u64) -> u64 {
         let idle = if let Phase::Idle(at) = self.upstream.phase() { at } else { now };
@@ -197,6 +203,14 @@ impl Machine {
     /// The connection is gone, by the network or by the primary.
     pub(super) fn refresh_lost(&mut self, why: &str) {
         self.refresh.link = None;
+        if let (Some(arriving), Phase::Copying(None) | Phase::Verifying) =
+            (&self.refresh.arriving, self.refresh.upstream.phase())
+        {
+            // A primary of which nothing else is wanted closes right behind the last byte. Whether that has come is known
+            // when all that did come is on the disk.
+            self.outputs.push_back(Output::SpoolEnd(arriving.id));
+            return;
+        }
         self.refresh_failed(&Fault::new(Party::Upstream, format!("link to the primary lost: {why}")));
     }
 

@@ -55,12 +55,6 @@ fn spool(order: &ShipOrder) -> SpoolId {
     spool
 }
 
-fn give(rig: &mut Rig, id: &str, offset: u64) {
-    let rdb = snapshot("7.2.4");
-    rig.refresh_says(format!("+FULLRESYNC {id} {offset}\r\n${}\r\n", rdb.len()));
-    rig.refresh_says(rdb);
-}
-
 #[test]
 fn a_place_that_the_stream_has_passed_is_found_before_the_next_select() {
     let (mut rig, place) = outgrown();
@@ -68,7 +62,7 @@ fn a_place_that_the_stream_has_passed_is_found_before_the_next_select() {
     rig.introduce_refresh();
     // The primary forks here, and its answer is late.
     rig.up(frames("SELECT 3 | SET d 4 | SET e 5 | SELECT 1 | SET f 6"));
-    give(&mut rig, A, place);
+    rig.give_refresh(A, place);
     assert_eq!(rig.refresh, None, "the connection is closed when the snapshot is there");
     let own = frames("SELECT 3 | SET a 1 | SET c 3").len() as u64;
     let expected = [
@@ -99,7 +93,7 @@ fn a_place_that_the_stream_has_not_reached_is_waited_for_to_the_byte() {
     for size in [1, 7, stream.len()] {
         let (mut rig, end) = outgrown();
         rig.introduce_refresh();
-        give(&mut rig, A, end + ahead as u64);
+        rig.give_refresh(A, end + ahead as u64);
         assert_eq!(rig.info("refresh_state"), "waiting");
         assert_eq!(spools(&rig), [0, 0], "the snapshot is of what we have not seen");
         stream.chunks(size).for_each(|chunk| rig.up(chunk));
@@ -134,13 +128,13 @@ fn a_snapshot_that_fits_no_place_is_dropped_and_asked_for_again_later() {
         assert!(!rig.wants_refresh, "each costs a fork");
         rig.wait(1000);
         rig.introduce_refresh();
-        give(&mut rig, A, end + inside.len() as u64);
+        rig.give_refresh(A, end + inside.len() as u64);
         assert_eq!(spools(&rig), [1, 1]);
     }
     let (mut rig, end) = outgrown();
     rig.introduce_refresh();
     rig.up(&inside);
-    give(&mut rig, A, end + select + set);
+    rig.give_refresh(A, end + select + set);
     assert_eq!(spools(&rig), [1, 1], "before the MULTI it is sound");
 }
 
@@ -177,7 +171,7 @@ fn a_connection_that_breaks_costs_nothing_but_time() {
         assert_eq!(newcomer(&mut rig, 0).0, 100, "the older one is served");
         rig.wait(2500);
         rig.introduce_refresh();
-        give(&mut rig, A, end);
+        rig.give_refresh(A, end);
         assert_eq!(spools(&rig), [2, 2], "cut behind byte {at}");
     }
     // Every flipped byte, too: no half of a snapshot becomes a base.
@@ -194,12 +188,34 @@ fn a_connection_that_breaks_costs_nothing_but_time() {
 }
 
 #[test]
+fn a_primary_that_closes_behind_the_last_byte_has_given_all_of_it() {
+    let (rdb, mark) = (snapshot("7.2.4"), "m".repeat(40));
+    for (header, end) in [(rdb.len().to_string(), ""), (format!("EOF:{mark}"), &*mark)] {
+        for whole in [true, false] {
+            let (mut rig, place) = outgrown();
+            rig.introduce_refresh();
+            rig.spool_busy = true;
+            let bytes = [&rdb[..], end.as_bytes()].concat();
+            rig.refresh_says(format!("+FULLRESYNC {A} {place}\r\n${header}\r\n"));
+            rig.refresh_says(&bytes[..bytes.len() - usize::from(!whole)]);
+            let link = rig.refresh.take().unwrap();
+            rig.handle(Input::Closed(link, "the peer closed it".into()));
+            rig.spool_works();
+            assert_eq!(spools(&rig), [u64::from(whole); 2], "{header}");
+            assert_eq!(rig.info("refresh_state"), if whole { "idle" } else { "wanted" });
+            rig.wait(2500);
+            assert_eq!(rig.wants_refresh, !whole, "{header}");
+        }
+    }
+}
+
+#[test]
 fn the_end_of_the_segment_is_the_end_of_what_is_under_way() {
     for verified in [false, true] {
         let (mut rig, end) = outgrown();
         rig.introduce_refresh();
         match verified {
-            true => give(&mut rig, A, end + 1000),
+            true => rig.give_refresh(A, end + 1000),
             false => rig.refresh_says(format!("+FULLRESYNC {A} {end}\r\n$EOF:{}\r\nREDIS", "m".repeat(40))),
         }
         rig.cut();
@@ -224,7 +240,7 @@ fn behind_a_failover_a_place_of_the_old_future_is_not_waited_for() {
     for (ahead, expected) in [(0, [1, 1]), (1, [0, 0])] {
         let (mut rig, end) = outgrown();
         rig.introduce_refresh();
-        give(&mut rig, A, end + ahead * frame("PING").len() as u64);
+        rig.give_refresh(A, end + ahead * frame("PING").len() as u64);
         rig.cut();
         let info = format!("master_replid:{B}\r\nmaster_replid2:{A}\r\nsecond_repl_offset:{}\r\n", end + 1);
         rig.introduce(&info);
@@ -239,7 +255,7 @@ fn behind_a_failover_a_place_of_the_old_future_is_not_waited_for() {
 #[test]
 fn a_replica_that_no_snapshot_can_bring_up_waits_for_a_newer_one_and_nobody_else_notices() {
     let mut settings = ViewSettings::new("all");
-    settings.backlog_bytes = 1000;
+    (settings.backlog_bytes, settings.backlog_disk_bytes) = (1000, 0);
     let mut rig = Rig::new(vec![settings], vec![None]);
     rig.attach(A, 0);
     let healthy = rig.synced(0);
@@ -252,7 +268,7 @@ fn a_replica_that_no_snapshot_can_bring_up_waits_for_a_newer_one_and_nobody_else
     rig.wait(100);
     rig.introduce_refresh();
     let end = rig.machine.upstream_position().unwrap().2;
-    give(&mut rig, A, end);
+    rig.give_refresh(A, end);
     assert_eq!(newcomer(&mut rig, 0), (end, Vec::new()));
     assert!(!rig.closed.contains(&healthy));
     assert!(rig.up_link().is_some());
@@ -267,7 +283,7 @@ fn a_damaged_snapshot_is_not_offered_again() {
     let late = rig.accept(0);
     assert!(rig.ask(late, "PSYNC ? -1").starts_with("-NOMASTERLINK"));
     rig.introduce_refresh();
-    give(&mut rig, A, end);
+    rig.give_refresh(A, end);
     assert_eq!(newcomer(&mut rig, 0).0, end);
     rig.handle(Input::SpoolDamaged(SpoolId(0), "it is gone by now".into()));
     assert_eq!(spools(&rig), [1, 1]);
@@ -276,7 +292,7 @@ fn a_damaged_snapshot_is_not_offered_again() {
 #[test]
 fn a_view_without_a_place_for_three_snapshots_gets_one_on_the_main_link() {
     let mut settings = ViewSettings::new("all");
-    settings.backlog_bytes = 1000;
+    (settings.backlog_bytes, settings.backlog_disk_bytes) = (1000, 0);
     let mut rig = Rig::new(vec![settings], vec![None]);
     rig.attach(A, 0);
     (0..100).for_each(|_| rig.up(frame("SET a 1")));
@@ -328,7 +344,7 @@ fn a_program_that_is_started_again_goes_on_behind_the_snapshot_it_kept() {
         // The next one has a number of its own.
         rig.wait(100);
         rig.introduce_refresh();
-        give(&mut rig, renamed, end);
+        rig.give_refresh(renamed, end);
         assert_eq!(spools(&rig), [8, 8]);
     }
 }
