@@ -251,8 +251,13 @@ impl Machine {
 
     /// Looks at where the stream stands now, if that is behind a whole frame, outside any transaction.
     pub(super) fn watch_the_end(&mut self) {
-        if let Some(follow) = self.follow.as_ref().filter(|follow| !follow.in_transaction) {
-            self.refresh.watch.pass(follow.applied, &self.views);
+        let Some(follow) = self.follow.as_ref().filter(|follow| !follow.in_transaction) else { return };
+        self.refresh.watch.pass(follow.applied, &self.views);
+        if self.refresh.watch.is_passed(follow.applied) {
+            self.refresh_missed(&vec![true; self.views.len()]);
+            let what =
+                "no command of its stream begins where its snapshot stands, and the stream has passed that place";
+            self.drop_refresh(&Fault::new(Party::Upstream, what));
         }
     }
 
@@ -337,24 +342,30 @@ impl Machine {
         };
         let (history, cause) = (follow.id, self.refresh.wanted.take().unwrap_or_default());
         let mut missed = vec![false; self.views.len()];
-        for ((view, place), missed) in self.views.iter_mut().zip(&mark.places).zip(&mut missed) {
+        let mut late = missed.clone();
+        for (((view, place), missed), late) in self.views.iter_mut().zip(&mark.places).zip(&mut missed).zip(&mut late) {
             // What a view waited for there may have come since, with nothing behind it.
             match place.or_else(|| view.place(upstream)) {
                 Some((offset, stream_db)) => view.rebase(Base { spool: id, offset, stream_db }),
                 None => *missed = *view.state() == State::Live,
             }
+            *late = *view.state() == State::Live && !*missed && !view.reaches_snapshot();
         }
         self.refresh.watch = Watch::Nothing;
         self.refresh_missed(&missed);
-        match missed.contains(&true) {
+        match missed.contains(&true) || late.contains(&true) {
             true => self.refresh.hold_off(self.now.mono_ms),
             false => self.refresh.failures = 0,
         }
         let text = format!(
-            "a newer snapshot is there: {} keys, {}, at offset {upstream}; cause: {cause}{}",
+            "a newer snapshot is there: {} keys, {}, at offset {upstream}; cause: {cause}{}{}",
             summary.keys,
             human(summary.bytes),
-            self.names_of(&missed)
+            self.names_of(&missed, "views that waited for values there keep the older one"),
+            self.names_of(
+                &late,
+                "the backlog no longer reaches back to it (view.backlog.memory, view.backlog.disk) in views"
+            )
         );
         self.note(Level::Info, "refresh-done", text);
         self.stats.refreshes += 1;
@@ -374,12 +385,12 @@ impl Machine {
         }
     }
 
-    fn names_of(&self, missed: &[bool]) -> String {
-        let names = self.views.iter().zip(missed).filter(|(_, missed)| **missed);
+    fn names_of(&self, these: &[bool], what: &str) -> String {
+        let names = self.views.iter().zip(these).filter(|(_, this)| **this);
         let names: Vec<&str> = names.map(|(view, _)| view.settings().name.as_str()).collect();
         match names.is_empty() {
             true => String::new(),
-            false => format!("; views that waited for values there keep the older one: {}", names.join(", ")),
+            false => format!("; {what}: {}", names.join(", ")),
         }
     }
 
@@ -406,11 +417,15 @@ impl Machine {
 
     /// What is under way is of no use any more.
     pub(super) fn refresh_dropped(&mut self, why: &str) {
+        self.drop_refresh(&Fault::new(Party::Own, why));
+    }
+
+    fn drop_refresh(&mut self, fault: &Fault) {
         if self.refresh.is_running() {
             if self.refresh.verified.take().is_some() && self.follow.is_some() {
                 self.keep_spools();
             }
-            self.refresh_failed(&Fault::new(Party::Own, why));
+            self.refresh_failed(fault);
         }
     }
 

@@ -210,6 +210,64 @@ fn a_primary_that_closes_behind_the_last_byte_has_given_all_of_it() {
 }
 
 #[test]
+fn a_place_that_the_stream_passes_without_coming_there_is_waited_for_no_longer() {
+    let stream = frames("SELECT 3 | SET d 4 | MULTI | SET e 5 | EXEC");
+    let (set, multi) = (frame("SELECT 3").len() as u64, frames("SELECT 3 | SET d 4 | MULTI").len() as u64);
+    // Inside a command, and inside a transaction.
+    for ahead in [set + 1, multi] {
+        let (mut rig, end) = outgrown();
+        rig.introduce_refresh();
+        rig.give_refresh(A, end + ahead);
+        assert_eq!(rig.info("refresh_state"), "waiting");
+        rig.up(&stream);
+        assert_eq!(rig.info("refresh_state"), "wanted", "{ahead} ahead");
+        assert!(rig.noted("refresh-failed").is_some_and(|text| text.contains("passed")), "{ahead} ahead");
+        assert_eq!((spools(&rig), rig.kept.len()), (vec![0, 0], 1));
+        rig.wait(2500);
+        rig.introduce_refresh();
+        rig.give_refresh(A, end + stream.len() as u64);
+        assert_eq!(spools(&rig), [2, 2]);
+    }
+}
+
+#[test]
+fn a_snapshot_that_is_out_of_reach_when_it_comes_is_not_followed_by_the_next_at_once() {
+    let mut settings = ViewSettings::new("all");
+    (settings.backlog_bytes, settings.backlog_disk_bytes) = (1000, 0);
+    let mut rig = Rig::new(vec![settings], vec![None]);
+    rig.attach(A, 0);
+    let mut waits = Vec::new();
+    for _ in 0..4 {
+        (0..100).for_each(|_| rig.up(frame("SET a 1")));
+        let (_, answer) = rig.replica(0);
+        assert!(answer.starts_with(b"-NOMASTERLINK"));
+        let since = rig.now;
+        while !rig.wants_refresh {
+            rig.wait(1_000);
+            rig.up(frame("PING"));
+        }
+        waits.push((rig.now - since) / 30_000);
+        rig.introduce_refresh();
+        let place = rig.machine.upstream_position().unwrap().2;
+        // The primary takes its time to send it, and is written to.
+        (0..600).for_each(|_| (rig.wait(100), rig.up(frame("SET a 1"))).1);
+        rig.give_refresh(A, place);
+    }
+    assert!(waits.is_sorted_by(|a, b| a < b), "forks without end, and each in vain: {waits:?}");
+    assert!(rig.noted("refresh-done").is_some_and(|text| text.contains("view.backlog")));
+}
+
+#[test]
+fn a_view_that_halted_keeps_no_snapshot() {
+    let (mut rig, end) = outgrown();
+    rig.up(frame("x.unknown k v"));
+    assert!(matches!(rig.machine.views()[1].state(), State::Halted(_)));
+    rig.introduce_refresh();
+    rig.give_refresh(A, end + frame("x.unknown k v").len() as u64);
+    assert_eq!(rig.kept.keys().collect::<Vec<_>>(), [&SpoolId(1)]);
+}
+
+#[test]
 fn the_end_of_the_segment_is_the_end_of_what_is_under_way() {
     for verified in [false, true] {
         let (mut rig, end) = outgrown();
