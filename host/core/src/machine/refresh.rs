@@ -422,7 +422,7 @@ impl Machine {
 
     fn drop_refresh(&mut self, fault: &Fault) {
         if self.refresh.is_running() {
-            if self.refresh.verified.take().is_some() && self.follow.is_some() {
+            if self.refresh.verified.take().is_some() {
                 self.keep_spools();
             }
             self.refresh_failed(fault);
