@@ -48,6 +48,10 @@ pub(super) struct Refresh {
     asked: bool,
     /// No attempt before this time. Milliseconds.
     not_before: u64,
+    /// Nor before this one, whoever waits for it.
+    not_earlier: u64,
+    /// For each view: the last attempt gave it a snapshot that replicas can begin at.
+    served: Vec<bool>,
     /// Attempts in a row that served not every view.
     failures: u32,
     /// For each view: snapshots in a row that had no place in it.
@@ -67,6 +71,8 @@ impl Refresh {
             wanted: None,
             asked: false,
             not_before: 0,
+            not_earlier: 0,
+            served: vec![false; settings.views.len()],
             failures: 0,
             misses: vec![0; settings.views.len()],
         }
@@ -109,8 +115,12 @@ impl Refresh {
 }
 
 impl Machine {
-    /// A newer snapshot is needed as soon as it may be asked for.
-    pub(super) fn want_refresh(&mut self, why: &str) {
+    /// A newer snapshot is needed for a replica of this view, as soon as it may be asked for.
+    pub(super) fn want_refresh(&mut self, view: usize, why: &str) {
+        if self.refresh.served.get(view) == Some(&true) {
+            // It was for other views that the last one came to nothing.
+            self.refresh.not_before = self.refresh.not_before.min(self.refresh.not_earlier);
+        }
         if self.follow.is_some() && self.refresh.wanted.is_none() && !self.refresh.is_running() {
             self.refresh.wanted = Some(why.into());
         }
@@ -242,7 +252,9 @@ impl Machine {
     fn ask_for_refresh(&mut self, out: &mut Vec<u8>) {
         self.refresh.upstream.ask(None, out);
         self.refresh.asked = true;
-        self.refresh.not_before = self.now.mono_ms.saturating_add(self.refresh.settings.every_ms);
+        self.refresh.not_earlier = self.now.mono_ms.saturating_add(self.refresh.settings.every_ms);
+        self.refresh.not_before = self.refresh.not_earlier;
+        self.refresh.served.fill(false);
         self.refresh.watch = Watch::Any(VecDeque::new());
         self.watch_the_end();
         let why = self.refresh.wanted.clone().unwrap_or_default();
@@ -352,6 +364,7 @@ impl Machine {
             *late = *view.state() == State::Live && !*missed && !view.reaches_snapshot();
         }
         self.refresh.watch = Watch::Nothing;
+        self.refresh.served = missed.iter().zip(&late).map(|(missed, late)| !missed && !late).collect();
         self.refresh_missed(&missed);
         match missed.contains(&true) || late.contains(&true) {
             true => self.refresh.hold_off(self.now.mono_ms),

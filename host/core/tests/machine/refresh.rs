@@ -258,6 +258,35 @@ fn a_snapshot_that_is_out_of_reach_when_it_comes_is_not_followed_by_the_next_at_
 }
 
 #[test]
+fn a_view_that_waits_for_values_again_and_again_delays_no_other() {
+    let mut views = vec![ViewSettings::new("all"), ViewSettings::new("some")];
+    (views[0].backlog_bytes, views[0].backlog_disk_bytes) = (1000, 0);
+    let refresh = RefreshSettings { log_bytes: 50, age_ms: 0, every_ms: 1000 };
+    let upstream = UpstreamSettings { announce_port: 7000, ..UpstreamSettings::new("primary", 6379) };
+    let settings = Settings { upstream, views, users: Vec::new(), refresh, ships_max: 8, version: "0.1.0".into() };
+    let mut rig = Rig::with(settings, vec![None, Some(Box::new(Filter))]);
+    rig.attach(A, 0);
+    rig.up(frames("SET a 1 | SUNIONSTORE d a x:b | SET c 3 | SET d 4"));
+    for round in 1..4 {
+        while !rig.wants_refresh {
+            rig.wait(100);
+        }
+        rig.introduce_refresh();
+        let end = rig.machine.upstream_position().unwrap().2;
+        rig.give_refresh(A, end);
+        assert_eq!(spools(&rig), [round, 0]);
+        rig.up(frames("SET a 1 | SET c 3 | SET d 4"));
+    }
+    rig.wait(2000);
+    assert!(!rig.wants_refresh, "for its sake there is no hurry");
+    (0..100).for_each(|_| rig.up(frame("SET a 1")));
+    let (_, answer) = rig.replica(0);
+    assert!(answer.starts_with(b"-NOMASTERLINK"));
+    rig.wait(100);
+    assert!(rig.wants_refresh, "a replica of the other one waits");
+}
+
+#[test]
 fn a_view_that_halted_keeps_no_snapshot() {
     let (mut rig, end) = outgrown();
     rig.up(frame("x.unknown k v"));

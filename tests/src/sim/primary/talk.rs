@@ -234,6 +234,11 @@ impl Primary {
             // The child died, or the bytes went wrong: nothing good follows on this link.
             return;
         }
+        if follower.snapshot_only && rng.permille(500) {
+            // Nothing else was asked for.
+            follower.closing = true;
+            return;
+        }
         follower.talk = if marked { Talk::Held(offset) } else { Talk::Streaming(offset) };
         self.feed();
     }
