@@ -132,7 +132,8 @@ pub enum Output {
     SpoolOpen(SpoolId, Format),
     /// The next bytes of an arriving snapshot.
     SpoolWrite(SpoolId, Bytes),
-    /// The primary says that this snapshot has ended ([`Format::Kevy`], whose bytes do not tell).
+    /// No more bytes of this snapshot will come: the primary says so ([`Format::Kevy`], whose bytes do not tell), or its link is
+    /// gone. Once all that came is on the disk, [`Input::Spooled`] says whether it was the whole.
     SpoolEnd(SpoolId),
     /// The arriving snapshot will not be finished: drop it.
     SpoolAbort(SpoolId),

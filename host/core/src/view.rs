@@ -388,6 +388,8 @@ impl View {
             own.projection.let_go();
         }
         self.backlog.close_log();
+        // Its replicas begin in the next segment: until then newer snapshots take the room of this one.
+        self.base = None;
         self.state = State::Halted(fault);
     }
 

@@ -89,6 +89,8 @@ pub struct Primary {
     pub id: Id,
     second: Option<(Id, u64)>,
     stream_db: Option<u32>,
+    /// The saves that were begun: of which history, where, and the database that the stream behind them goes on in.
+    saves: Vec<(String, u64, u32)>,
     /// Its followers by link.
     pub followers: BTreeMap<u64, Follower>,
     /// Everything that ever happened.
@@ -122,6 +124,7 @@ impl Primary {
             id,
             second: None,
             stream_db: None,
+            saves: Vec::new(),
             followers: BTreeMap::new(),
             truth,
             moody: 0,

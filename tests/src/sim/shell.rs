@@ -25,6 +25,7 @@ struct Spool {
     bytes: Vec<u8>,
     received: u64,
     pending: VecDeque<Bytes>,
+    ended: bool,
     answered: bool,
 }
 
@@ -137,7 +138,8 @@ impl Shell {
                 }
                 Output::Note(note) => errands.push(Errand::Note(note)),
                 Output::SpoolOpen(id, Format::Rdb(framing)) => self.open(id, framing),
-                Output::SpoolOpen(_, Format::Kevy) | Output::SpoolEnd(_) => unreachable!("the machine speaks Redis"),
+                Output::SpoolOpen(_, Format::Kevy) => unreachable!("the machine speaks Redis"),
+                Output::SpoolEnd(id) => self.spools.get_mut(&id).into_iter().for_each(|spool| spool.ended = true),
                 Output::SpoolWrite(id, bytes) => {
                     if let Some(spool) = self.spools.get_mut(&id) {
                         spool.pending.push_back(bytes);
@@ -160,7 +162,7 @@ impl Shell {
 
     fn open(&mut self, id: SpoolId, framing: Framing) {
         let (arrival, bytes, pending) = (Arrival::new(framing), Vec::new(), VecDeque::new());
-        self.spools.insert(id, Spool { framing, arrival, bytes, received: 0, pending, answered: false });
+        self.spools.insert(id, Spool { framing, arrival, bytes, received: 0, pending, ended: false, answered: false });
     }
 
     fn keep(&mut self, ids: &[SpoolId]) {
@@ -227,14 +229,18 @@ impl Shell {
 
     /// The disk takes some bytes of the arriving snapshot.
     fn write_spool(&mut self) {
-        let waiting = self.spools.iter().filter(|(_, spool)| !spool.pending.is_empty()).map(|(id, _)| *id);
-        let waiting: Vec<SpoolId> = waiting.collect();
+        let waits = |spool: &Spool| !spool.pending.is_empty() || spool.ended && !spool.answered;
+        let waiting: Vec<SpoolId> = self.spools.iter().filter(|(_, spool)| waits(spool)).map(|(id, _)| *id).collect();
         if waiting.is_empty() {
             return;
         }
         let id = waiting[self.rng.below(waiting.len())];
         let Some(spool) = self.spools.get_mut(&id) else { return };
-        let Some(mut bytes) = spool.pending.pop_front() else { return };
+        let Some(mut bytes) = spool.pending.pop_front() else {
+            spool.answered = true;
+            let outcome = spool.arrival.finish();
+            return self.tell(Input::Spooled(id, outcome.map(Contents::Rdb)));
+        };
         let n = self.rng.portion(bytes.len());
         let piece = bytes.split_to(n);
         if !bytes.is_empty() {

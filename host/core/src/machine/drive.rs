@@ -87,7 +87,7 @@ impl Drive for Machine {
             arriving.as_ref().is_none_or(|arriving| arriving.unwritten < limits::SPOOL_UNWRITTEN_BYTES_MAX)
         };
         if self.refresh.link == Some(link) {
-            return !self.stopping && keeps_up(&self.refresh.arriving);
+            return !self.stopping && self.refresh.wants_read();
         }
         if self.up_link != Some(link) {
             return true;

@@ -241,11 +241,12 @@ impl Machine {
             (None, None) => "no position to go on from",
         };
         self.fresh_wanted = None;
+        // What waits for its place goes at once, it takes the room of the new one.
+        self.forget_refresh();
         self.follow = None;
         (self.resumable, self.resumed) = (None, None);
         // Their files stay until the new one is verified: a program that is started again may still begin from them.
         self.spools.clear();
-        self.forget_refresh();
         self.promised = Some((id, offset));
         self.stats.upstream_full_syncs += 1;
         for index in 0..self.views.len() {

@@ -48,6 +48,10 @@ pub(super) struct Refresh {
     asked: bool,
     /// No attempt before this time. Milliseconds.
     not_before: u64,
+    /// Nor before this one, whoever waits for it.
+    not_earlier: u64,
+    /// For each view: the last attempt gave it a snapshot that replicas can begin at.
+    served: Vec<bool>,
     /// Attempts in a row that served not every view.
     failures: u32,
     /// For each view: snapshots in a row that had no place in it.
@@ -67,6 +71,8 @@ impl Refresh {
             wanted: None,
             asked: false,
             not_before: 0,
+            not_earlier: 0,
+            served: vec![false; settings.views.len()],
             failures: 0,
             misses: vec![0; settings.views.len()],
         }
@@ -88,6 +94,12 @@ impl Refresh {
         }
     }
 
+    /// Whether what the primary says on the connection is wanted now.
+    pub(super) fn wants_read(&self) -> bool {
+        let unwritten = self.arriving.as_ref().map_or(0, |arriving| arriving.unwritten);
+        self.upstream.phase() != Phase::Verifying && unwritten < limits::SPOOL_UNWRITTEN_BYTES_MAX
+    }
+
     /// When the next attempt may be made: in so many milliseconds.
     fn wait(&self, now: u64) -> u64 {
         let idle = if let Phase::Idle(at) = self.upstream.phase() { at } else { now };
@@ -103,8 +115,12 @@ impl Refresh {
 }
 
 impl Machine {
-    /// A newer snapshot is needed as soon as it may be asked for.
-    pub(super) fn want_refresh(&mut self, why: &str) {
+    /// A newer snapshot is needed for a replica of this view, as soon as it may be asked for.
+    pub(super) fn want_refresh(&mut self, view: usize, why: &str) {
+        if self.refresh.served.get(view) == Some(&true) {
+            // It was for other views that the last one came to nothing.
+            self.refresh.not_before = self.refresh.not_before.min(self.refresh.not_earlier);
+        }
         if self.follow.is_some() && self.refresh.wanted.is_none() && !self.refresh.is_running() {
             self.refresh.wanted = Some(why.into());
         }
@@ -197,6 +213,14 @@ impl Machine {
     /// The connection is gone, by the network or by the primary.
     pub(super) fn refresh_lost(&mut self, why: &str) {
         self.refresh.link = None;
+        if let (Some(arriving), Phase::Copying(None) | Phase::Verifying) =
+            (&self.refresh.arriving, self.refresh.upstream.phase())
+        {
+            // A primary of which nothing else is wanted closes right behind the last byte. Whether that has come is known
+            // when all that did come is on the disk.
+            self.outputs.push_back(Output::SpoolEnd(arriving.id));
+            return;
+        }
         self.refresh_failed(&Fault::new(Party::Upstream, format!("link to the primary lost: {why}")));
     }
 
@@ -228,7 +252,9 @@ impl Machine {
     fn ask_for_refresh(&mut self, out: &mut Vec<u8>) {
         self.refresh.upstream.ask(None, out);
         self.refresh.asked = true;
-        self.refresh.not_before = self.now.mono_ms.saturating_add(self.refresh.settings.every_ms);
+        self.refresh.not_earlier = self.now.mono_ms.saturating_add(self.refresh.settings.every_ms);
+        self.refresh.not_before = self.refresh.not_earlier;
+        self.refresh.served.fill(false);
         self.refresh.watch = Watch::Any(VecDeque::new());
         self.watch_the_end();
         let why = self.refresh.wanted.clone().unwrap_or_default();
@@ -237,8 +263,13 @@ impl Machine {
 
     /// Looks at where the stream stands now, if that is behind a whole frame, outside any transaction.
     pub(super) fn watch_the_end(&mut self) {
-        if let Some(follow) = self.follow.as_ref().filter(|follow| !follow.in_transaction) {
-            self.refresh.watch.pass(follow.applied, &self.views);
+        let Some(follow) = self.follow.as_ref().filter(|follow| !follow.in_transaction) else { return };
+        self.refresh.watch.pass(follow.applied, &self.views);
+        if self.refresh.watch.is_passed(follow.applied) {
+            self.refresh_missed(&vec![true; self.views.len()]);
+            let what =
+                "no command of its stream begins where its snapshot stands, and the stream has passed that place";
+            self.drop_refresh(&Fault::new(Party::Upstream, what));
         }
     }
 
@@ -323,24 +354,31 @@ impl Machine {
         };
         let (history, cause) = (follow.id, self.refresh.wanted.take().unwrap_or_default());
         let mut missed = vec![false; self.views.len()];
-        for ((view, place), missed) in self.views.iter_mut().zip(&mark.places).zip(&mut missed) {
+        let mut late = missed.clone();
+        for (((view, place), missed), late) in self.views.iter_mut().zip(&mark.places).zip(&mut missed).zip(&mut late) {
             // What a view waited for there may have come since, with nothing behind it.
             match place.or_else(|| view.place(upstream)) {
                 Some((offset, stream_db)) => view.rebase(Base { spool: id, offset, stream_db }),
                 None => *missed = *view.state() == State::Live,
             }
+            *late = *view.state() == State::Live && !*missed && !view.reaches_snapshot();
         }
         self.refresh.watch = Watch::Nothing;
+        self.refresh.served = missed.iter().zip(&late).map(|(missed, late)| !missed && !late).collect();
         self.refresh_missed(&missed);
-        match missed.contains(&true) {
+        match missed.contains(&true) || late.contains(&true) {
             true => self.refresh.hold_off(self.now.mono_ms),
             false => self.refresh.failures = 0,
         }
         let text = format!(
-            "a newer snapshot is there: {} keys, {}, at offset {upstream}; cause: {cause}{}",
+            "a newer snapshot is there: {} keys, {}, at offset {upstream}; cause: {cause}{}{}",
             summary.keys,
             human(summary.bytes),
-            self.names_of(&missed)
+            self.names_of(&missed, "views that waited for values there keep the older one"),
+            self.names_of(
+                &late,
+                "the backlog no longer reaches back to it (view.backlog.memory, view.backlog.disk) in views"
+            )
         );
         self.note(Level::Info, "refresh-done", text);
         self.stats.refreshes += 1;
@@ -360,12 +398,12 @@ impl Machine {
         }
     }
 
-    fn names_of(&self, missed: &[bool]) -> String {
-        let names = self.views.iter().zip(missed).filter(|(_, missed)| **missed);
+    fn names_of(&self, these: &[bool], what: &str) -> String {
+        let names = self.views.iter().zip(these).filter(|(_, this)| **this);
         let names: Vec<&str> = names.map(|(view, _)| view.settings().name.as_str()).collect();
         match names.is_empty() {
             true => String::new(),
-            false => format!("; views that waited for values there keep the older one: {}", names.join(", ")),
+            false => format!("; {what}: {}", names.join(", ")),
         }
     }
 
@@ -392,11 +430,15 @@ impl Machine {
 
     /// What is under way is of no use any more.
     pub(super) fn refresh_dropped(&mut self, why: &str) {
+        self.drop_refresh(&Fault::new(Party::Own, why));
+    }
+
+    fn drop_refresh(&mut self, fault: &Fault) {
         if self.refresh.is_running() {
-            if self.refresh.verified.take().is_some() && self.follow.is_some() {
+            if self.refresh.verified.take().is_some() {
                 self.keep_spools();
             }
-            self.refresh_failed(&Fault::new(Party::Own, why));
+            self.refresh_failed(fault);
         }
     }
 

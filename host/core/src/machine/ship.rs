@@ -229,10 +229,10 @@ impl Machine {
 
     /// Nothing that we have can bring this replica up: the primary has to be asked.
     fn outrun(&mut self, link: LinkId, why: &str) {
-        let hopeless = self.replicas.get(&link).is_some_and(|replica| self.refreshes_miss(replica.view));
+        let Some(view) = self.replicas.get(&link).map(|replica| replica.view) else { return };
         self.later(link, "a fresh snapshot of the primary is being waited for");
-        if !hopeless {
-            return self.want_refresh(why);
+        if !self.refreshes_miss(view) {
+            return self.want_refresh(view, why);
         }
         let recently = self.last_fresh.is_some_and(|last| self.now.mono_ms - last < FRESH_EVERY_MS);
         if self.up_link.is_some() && self.fresh_wanted.is_none() && !recently {

@@ -55,12 +55,6 @@ fn spool(order: &ShipOrder) -> SpoolId {
     spool
 }
 
-fn give(rig: &mut Rig, id: &str, offset: u64) {
-    let rdb = snapshot("7.2.4");
-    rig.refresh_says(format!("+FULLRESYNC {id} {offset}\r\n${}\r\n", rdb.len()));
-    rig.refresh_says(rdb);
-}
-
 #[test]
 fn a_place_that_the_stream_has_passed_is_found_before_the_next_select() {
     let (mut rig, place) = outgrown();
@@ -68,7 +62,7 @@ fn a_place_that_the_stream_has_passed_is_found_before_the_next_select() {
     rig.introduce_refresh();
     // The primary forks here, and its answer is late.
     rig.up(frames("SELECT 3 | SET d 4 | SET e 5 | SELECT 1 | SET f 6"));
-    give(&mut rig, A, place);
+    rig.give_refresh(A, place);
     assert_eq!(rig.refresh, None, "the connection is closed when the snapshot is there");
     let own = frames("SELECT 3 | SET a 1 | SET c 3").len() as u64;
     let expected = [
@@ -99,7 +93,7 @@ fn a_place_that_the_stream_has_not_reached_is_waited_for_to_the_byte() {
     for size in [1, 7, stream.len()] {
         let (mut rig, end) = outgrown();
         rig.introduce_refresh();
-        give(&mut rig, A, end + ahead as u64);
+        rig.give_refresh(A, end + ahead as u64);
         assert_eq!(rig.info("refresh_state"), "waiting");
         assert_eq!(spools(&rig), [0, 0], "the snapshot is of what we have not seen");
         stream.chunks(size).for_each(|chunk| rig.up(chunk));
@@ -134,13 +128,13 @@ fn a_snapshot_that_fits_no_place_is_dropped_and_asked_for_again_later() {
         assert!(!rig.wants_refresh, "each costs a fork");
         rig.wait(1000);
         rig.introduce_refresh();
-        give(&mut rig, A, end + inside.len() as u64);
+        rig.give_refresh(A, end + inside.len() as u64);
         assert_eq!(spools(&rig), [1, 1]);
     }
     let (mut rig, end) = outgrown();
     rig.introduce_refresh();
     rig.up(&inside);
-    give(&mut rig, A, end + select + set);
+    rig.give_refresh(A, end + select + set);
     assert_eq!(spools(&rig), [1, 1], "before the MULTI it is sound");
 }
 
@@ -177,7 +171,7 @@ fn a_connection_that_breaks_costs_nothing_but_time() {
         assert_eq!(newcomer(&mut rig, 0).0, 100, "the older one is served");
         rig.wait(2500);
         rig.introduce_refresh();
-        give(&mut rig, A, end);
+        rig.give_refresh(A, end);
         assert_eq!(spools(&rig), [2, 2], "cut behind byte {at}");
     }
     // Every flipped byte, too: no half of a snapshot becomes a base.
@@ -194,12 +188,121 @@ fn a_connection_that_breaks_costs_nothing_but_time() {
 }
 
 #[test]
+fn a_primary_that_closes_behind_the_last_byte_has_given_all_of_it() {
+    let (rdb, mark) = (snapshot("7.2.4"), "m".repeat(40));
+    for (header, end) in [(rdb.len().to_string(), ""), (format!("EOF:{mark}"), &*mark)] {
+        for whole in [true, false] {
+            let (mut rig, place) = outgrown();
+            rig.introduce_refresh();
+            rig.spool_busy = true;
+            let bytes = [&rdb[..], end.as_bytes()].concat();
+            rig.refresh_says(format!("+FULLRESYNC {A} {place}\r\n${header}\r\n"));
+            rig.refresh_says(&bytes[..bytes.len() - usize::from(!whole)]);
+            let link = rig.refresh.take().unwrap();
+            rig.handle(Input::Closed(link, "the peer closed it".into()));
+            rig.spool_works();
+            assert_eq!(spools(&rig), [u64::from(whole); 2], "{header}");
+            assert_eq!(rig.info("refresh_state"), if whole { "idle" } else { "wanted" });
+            rig.wait(2500);
+            assert_eq!(rig.wants_refresh, !whole, "{header}");
+        }
+    }
+}
+
+#[test]
+fn a_place_that_the_stream_passes_without_coming_there_is_waited_for_no_longer() {
+    let stream = frames("SELECT 3 | SET d 4 | MULTI | SET e 5 | EXEC");
+    let (set, multi) = (frame("SELECT 3").len() as u64, frames("SELECT 3 | SET d 4 | MULTI").len() as u64);
+    // Inside a command, and inside a transaction.
+    for ahead in [set + 1, multi] {
+        let (mut rig, end) = outgrown();
+        rig.introduce_refresh();
+        rig.give_refresh(A, end + ahead);
+        assert_eq!(rig.info("refresh_state"), "waiting");
+        rig.up(&stream);
+        assert_eq!(rig.info("refresh_state"), "wanted", "{ahead} ahead");
+        assert!(rig.noted("refresh-failed").is_some_and(|text| text.contains("passed")), "{ahead} ahead");
+        assert_eq!((spools(&rig), rig.kept.len()), (vec![0, 0], 1));
+        rig.wait(2500);
+        rig.introduce_refresh();
+        rig.give_refresh(A, end + stream.len() as u64);
+        assert_eq!(spools(&rig), [2, 2]);
+    }
+}
+
+#[test]
+fn a_snapshot_that_is_out_of_reach_when_it_comes_is_not_followed_by_the_next_at_once() {
+    let mut settings = ViewSettings::new("all");
+    (settings.backlog_bytes, settings.backlog_disk_bytes) = (1000, 0);
+    let mut rig = Rig::new(vec![settings], vec![None]);
+    rig.attach(A, 0);
+    let mut waits = Vec::new();
+    for _ in 0..4 {
+        (0..100).for_each(|_| rig.up(frame("SET a 1")));
+        let (_, answer) = rig.replica(0);
+        assert!(answer.starts_with(b"-NOMASTERLINK"));
+        let since = rig.now;
+        while !rig.wants_refresh {
+            rig.wait(1_000);
+            rig.up(frame("PING"));
+        }
+        waits.push((rig.now - since) / 30_000);
+        rig.introduce_refresh();
+        let place = rig.machine.upstream_position().unwrap().2;
+        // The primary takes its time to send it, and is written to.
+        (0..600).for_each(|_| (rig.wait(100), rig.up(frame("SET a 1"))).1);
+        rig.give_refresh(A, place);
+    }
+    assert!(waits.is_sorted_by(|a, b| a < b), "forks without end, and each in vain: {waits:?}");
+    assert!(rig.noted("refresh-done").is_some_and(|text| text.contains("view.backlog")));
+}
+
+#[test]
+fn a_view_that_waits_for_values_again_and_again_delays_no_other() {
+    let mut views = vec![ViewSettings::new("all"), ViewSettings::new("some")];
+    (views[0].backlog_bytes, views[0].backlog_disk_bytes) = (1000, 0);
+    let refresh = RefreshSettings { log_bytes: 50, age_ms: 0, every_ms: 1000 };
+    let upstream = UpstreamSettings { announce_port: 7000, ..UpstreamSettings::new("primary", 6379) };
+    let settings = Settings { upstream, views, users: Vec::new(), refresh, ships_max: 8, version: "0.1.0".into() };
+    let mut rig = Rig::with(settings, vec![None, Some(Box::new(Filter))]);
+    rig.attach(A, 0);
+    rig.up(frames("SET a 1 | SUNIONSTORE d a x:b | SET c 3 | SET d 4"));
+    for round in 1..4 {
+        while !rig.wants_refresh {
+            rig.wait(100);
+        }
+        rig.introduce_refresh();
+        let end = rig.machine.upstream_position().unwrap().2;
+        rig.give_refresh(A, end);
+        assert_eq!(spools(&rig), [round, 0]);
+        rig.up(frames("SET a 1 | SET c 3 | SET d 4"));
+    }
+    rig.wait(2000);
+    assert!(!rig.wants_refresh, "for its sake there is no hurry");
+    (0..100).for_each(|_| rig.up(frame("SET a 1")));
+    let (_, answer) = rig.replica(0);
+    assert!(answer.starts_with(b"-NOMASTERLINK"));
+    rig.wait(100);
+    assert!(rig.wants_refresh, "a replica of the other one waits");
+}
+
+#[test]
+fn a_view_that_halted_keeps_no_snapshot() {
+    let (mut rig, end) = outgrown();
+    rig.up(frame("x.unknown k v"));
+    assert!(matches!(rig.machine.views()[1].state(), State::Halted(_)));
+    rig.introduce_refresh();
+    rig.give_refresh(A, end + frame("x.unknown k v").len() as u64);
+    assert_eq!(rig.kept.keys().collect::<Vec<_>>(), [&SpoolId(1)]);
+}
+
+#[test]
 fn the_end_of_the_segment_is_the_end_of_what_is_under_way() {
     for verified in [false, true] {
         let (mut rig, end) = outgrown();
         rig.introduce_refresh();
         match verified {
-            true => give(&mut rig, A, end + 1000),
+            true => rig.give_refresh(A, end + 1000),
             false => rig.refresh_says(format!("+FULLRESYNC {A} {end}\r\n$EOF:{}\r\nREDIS", "m".repeat(40))),
         }
         rig.cut();
@@ -207,7 +310,7 @@ fn the_end_of_the_segment_is_the_end_of_what_is_under_way() {
         rig.introduce("");
         rig.up(format!("+FULLRESYNC {B} 7\r\n"));
         assert_eq!(rig.refresh, None);
-        assert!(rig.kept.contains_key(&SpoolId(0)), "the old one stays until a new one is verified");
+        assert_eq!(rig.kept.keys().collect::<Vec<_>>(), [&SpoolId(0)], "the old one stays until a new one is verified");
         let rdb = snapshot("7.2.4");
         rig.up(format!("${}\r\n", rdb.len()));
         rig.up(rdb);
@@ -224,7 +327,7 @@ fn behind_a_failover_a_place_of_the_old_future_is_not_waited_for() {
     for (ahead, expected) in [(0, [1, 1]), (1, [0, 0])] {
         let (mut rig, end) = outgrown();
         rig.introduce_refresh();
-        give(&mut rig, A, end + ahead * frame("PING").len() as u64);
+        rig.give_refresh(A, end + ahead * frame("PING").len() as u64);
         rig.cut();
         let info = format!("master_replid:{B}\r\nmaster_replid2:{A}\r\nsecond_repl_offset:{}\r\n", end + 1);
         rig.introduce(&info);
@@ -252,7 +355,7 @@ fn a_replica_that_no_snapshot_can_bring_up_waits_for_a_newer_one_and_nobody_else
     rig.wait(100);
     rig.introduce_refresh();
     let end = rig.machine.upstream_position().unwrap().2;
-    give(&mut rig, A, end);
+    rig.give_refresh(A, end);
     assert_eq!(newcomer(&mut rig, 0), (end, Vec::new()));
     assert!(!rig.closed.contains(&healthy));
     assert!(rig.up_link().is_some());
@@ -267,7 +370,7 @@ fn a_damaged_snapshot_is_not_offered_again() {
     let late = rig.accept(0);
     assert!(rig.ask(late, "PSYNC ? -1").starts_with("-NOMASTERLINK"));
     rig.introduce_refresh();
-    give(&mut rig, A, end);
+    rig.give_refresh(A, end);
     assert_eq!(newcomer(&mut rig, 0).0, end);
     rig.handle(Input::SpoolDamaged(SpoolId(0), "it is gone by now".into()));
     assert_eq!(spools(&rig), [1, 1]);
@@ -328,7 +431,7 @@ fn a_program_that_is_started_again_goes_on_behind_the_snapshot_it_kept() {
         // The next one has a number of its own.
         rig.wait(100);
         rig.introduce_refresh();
-        give(&mut rig, renamed, end);
+        rig.give_refresh(renamed, end);
         assert_eq!(spools(&rig), [8, 8]);
     }
 }

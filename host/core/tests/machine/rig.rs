@@ -93,6 +93,9 @@ pub(crate) struct Rig {
     pub(crate) wants_refresh: bool,
     pub(crate) refresh: Option<LinkId>,
     spools: BTreeMap<SpoolId, Spool>,
+    /// The disk is busy: what arrives of snapshots waits.
+    pub(crate) spool_busy: bool,
+    unspooled: Vec<(SpoolId, Option<Bytes>)>,
     pub(crate) kept: BTreeMap<SpoolId, Vec<u8>>,
     /// What was written down beside snapshots.
     pub(crate) described: BTreeMap<SpoolId, Origin>,
@@ -151,6 +154,8 @@ impl Rig {
             wants_refresh: false,
             refresh: None,
             spools: BTreeMap::new(),
+            spool_busy: false,
+            unspooled: Vec::new(),
             kept: BTreeMap::new(),
             described: BTreeMap::new(),
             disk: disk::Disk::default(),
@@ -198,7 +203,10 @@ impl Rig {
                 self.spools.insert(id, Spool { framing, arrival: Arrival::new(framing), bytes: Vec::new(), unpacking });
             }
             Output::SpoolWrite(id, bytes) if self.is_packed(id) => self.spooled_packed(id, &bytes),
+            Output::SpoolWrite(id, bytes) if self.spool_busy => self.unspooled.push((id, Some(bytes))),
             Output::SpoolWrite(id, bytes) => self.spooled(id, &bytes),
+            Output::SpoolEnd(id) if self.spool_busy => self.unspooled.push((id, None)),
+            Output::SpoolEnd(id) => self.spool_ended(id),
             Output::SpoolPause(id) => self.pause(id),
             Output::Pack { link, raw, .. } => self.pack(link, &raw),
             Output::Unpack(link, chunk) => self.unpack(link, chunk),
@@ -209,7 +217,7 @@ impl Rig {
                 self.described.retain(|kept, _| ids.contains(kept));
             }
             Output::SpoolDescribe(id, origin) => drop(self.described.insert(id, origin)),
-            Output::HangUp(_) | Output::SpoolEnd(_) => panic!("only for kevy: {output:?}"),
+            Output::HangUp(_) => panic!("only for kevy: {output:?}"),
             Output::Ship(order) => {
                 self.ships.push(order.clone());
                 if self.ships_itself {
@@ -239,6 +247,23 @@ impl Rig {
             self.kept.insert(id, spool.bytes);
             assert!(matches!(spool.framing, Framing::Length(_) | Framing::Mark(_)));
             self.handle(Input::Spooled(id, outcome.map(Contents::Rdb)));
+        }
+    }
+
+    fn spool_ended(&mut self, id: SpoolId) {
+        if let Some(spool) = self.spools.remove(&id) {
+            self.handle(Input::Spooled(id, spool.arrival.finish().map(Contents::Rdb)));
+        }
+    }
+
+    /// The disk takes what has waited of arriving snapshots.
+    pub(crate) fn spool_works(&mut self) {
+        self.spool_busy = false;
+        for (id, bytes) in std::mem::take(&mut self.unspooled) {
+            match bytes {
+                Some(bytes) => self.spooled(id, &bytes),
+                None => self.spool_ended(id),
+            }
         }
     }
 
@@ -323,6 +348,13 @@ impl Rig {
     pub(crate) fn refresh_says(&mut self, bytes: impl AsRef<[u8]>) {
         let link = self.refresh.expect("a link for a newer snapshot");
         self.handle(Input::Bytes(link, Bytes::copy_from_slice(bytes.as_ref())));
+    }
+
+    /// A newer snapshot of the history `id` comes, which stands at `offset`.
+    pub(crate) fn give_refresh(&mut self, id: &str, offset: u64) {
+        let rdb = snapshot("7.2.4");
+        self.refresh_says(format!("+FULLRESYNC {id} {offset}\r\n${}\r\n", rdb.len()));
+        self.refresh_says(rdb);
     }
 
     /// The link to the primary, if there is one.

@@ -171,18 +171,18 @@ impl Primary {
         if self.manners.forces_select {
             self.stream_db = None;
         }
-        let mut offset = self.end();
+        let (mut offset, mut db) = (self.end(), self.stream_db.unwrap_or(0));
         let joins = self.followers.get(&link).is_some_and(|follower| follower.snapshot_only) && self.rng.permille(100);
-        if joins {
+        let back = self.rng.below(3);
+        let earlier = self.saves.iter().rev().filter(|(id, ..)| *id == self.id).nth(back);
+        if let Some((_, place, selected)) = earlier.filter(|_| joins) {
             // It gets the save that was begun for another replica some time ago.
-            let history = &self.truth.histories[&self.id];
-            let back = self.rng.below(10);
-            offset = history.places.iter().rev().nth(back).copied().unwrap_or(offset);
+            (offset, db) = (*place, *selected);
         }
+        self.saves.push((self.id.clone(), offset, db));
         let at = now + self.rng.pick(&[0, 0, 5, 1500]);
-        let db = self.stream_db.unwrap_or(0);
         if !self.manners.forces_select && self.stream_db.is_none() {
-            self.stream_db = Some(db);
+            self.stream_db = Some(0);
         }
         let data = self.truth.histories[&self.id]
             .at(offset)
@@ -232,6 +232,11 @@ impl Primary {
         }
         if follower.damaged {
             // The child died, or the bytes went wrong: nothing good follows on this link.
+            return;
+        }
+        if follower.snapshot_only && rng.permille(500) {
+            // Nothing else was asked for.
+            follower.closing = true;
             return;
         }
         follower.talk = if marked { Talk::Held(offset) } else { Talk::Streaming(offset) };

@@ -94,6 +94,11 @@ impl Watch {
         marks.find_map(|mark| mark.places.get(view).copied().flatten()).map(|(offset, _)| offset)
     }
 
+    /// The stream, which stands at `upstream`, outside any transaction, has no such place.
+    pub(super) fn is_passed(&self, upstream: u64) -> bool {
+        matches!(self, Self::For(place, None) if *place < upstream)
+    }
+
     /// What the stream has behind `upstream` is no longer what it was when the place was told.
     pub(super) fn is_cut_off(&self, upstream: u64) -> bool {
         matches!(self, Self::For(place, None) if *place > upstream)
