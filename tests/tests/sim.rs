@@ -11,7 +11,7 @@ fn every_world_keeps_the_promise() {
     // A world in which nothing happens proves nothing.
     assert!(sum(|r| r.compared) > 100 * seeds && sum(|r| r.faults) > seeds);
     assert!(sum(|r| r.continued) > seeds / 2 && sum(|r| r.partial_syncs) > seeds && sum(|r| r.halts) > seeds / 20);
-    assert!(sum(|r| r.log_reads) > 3 * seeds && sum(|r| r.log_failures) > seeds / 20);
+    assert!(sum(|r| r.log_reads) > 3 * seeds && sum(|r| r.log_failures) > seeds / 50);
     assert!(sum(|r| r.repaired) > 3 * seeds && sum(|r| r.restarts) > seeds / 20);
     assert!(sum(|r| r.refreshes) > seeds && sum(|r| r.resumed) > seeds / 200);
 }
