@@ -1,3 +1,5 @@
+//! What ships say of a spool whose first bytes cannot be read back.
+
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
