@@ -165,9 +165,10 @@ fn configuration(view: View, primary: SocketAddr, listen: SocketAddr, backlog: u
     let data = dir.join("data");
     let pipeline = view.pipeline();
     let plugins = if pipeline.is_empty() { "" } else { PLUGINS };
-    // The canned primary cannot give a second snapshot that fits its stream.
+    // The canned primary cannot give a second snapshot that fits its stream. Replicas that read nothing keep their places, and
+    // whoever is measured must not wait behind them.
     format!(
-        "[server]\ndata_dir = {data:?}\n\n[snapshot]\nrefresh_log = \"0\"\n\n[upstream]\naddress = \"{primary}\"\n\n[[view]]\nname = \"bench\"\n\
+        "[server]\ndata_dir = {data:?}\n\n[snapshot]\nrefresh_log = \"0\"\nships = 32\n\n[upstream]\naddress = \"{primary}\"\n\n[[view]]\nname = \"bench\"\n\
          listen = [\"{listen}\"]\npipeline = {pipeline:?}\n[view.backlog]\nmemory = \"{backlog}mb\"\n{plugins}"
     )
 }
