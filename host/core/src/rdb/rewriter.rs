@@ -231,7 +231,11 @@ impl Sink for Pass<'_> {
             Part::Metadata => self.metadata(raw)?,
             Part::Attribute => self.body.attributes.extend_from_slice(raw),
             Part::Magic { .. } => self.out.extend_from_slice(raw),
-            Part::Aux { name, .. } => self.aux(raw, name),
+            Part::Aux { name, .. } => {
+                // It stays where it is, also between keys.
+                self.ask()?;
+                self.aux(raw, name);
+            }
             Part::Select(db) => {
                 self.ask()?;
                 self.body.batch.reset(db);
