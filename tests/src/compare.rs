@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::client::{Client, Reply};
 use crate::server::{Kind, Server};
+use crate::wait::{PATIENCE, wait_for};
 
 /// What a view makes of a primary: which keys, and under which name.
 #[derive(Debug, Clone, Copy)]
@@ -174,6 +175,28 @@ pub fn assert_same(primary: &Server, replica: &Server, view: View, patience: Dur
         }
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Waits until no key of a server, to which nobody may write meanwhile, expires within a minute: what is read of it twice is
+/// the same then.
+///
+/// # Errors
+/// There is one all the time.
+pub fn wait_lasting(server: &Server) -> Result<()> {
+    const MINUTE_MILLIS: i64 = 60_000;
+    let mut client = server.client()?;
+    wait_for("no key to be on the point of expiry", PATIENCE, || {
+        for db in databases(&mut client)? {
+            client.run(&format!("SELECT {db}"))?;
+            let names = scan(&mut client)?;
+            let left = each(&mut client, &names, &["PTTL"])?;
+            // -1: for ever; -2: gone since the scan.
+            if left.iter().any(|left| left.int().is_none_or(|left| left != -1 && left < MINUTE_MILLIS)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    })
 }
 
 /// Writes a fresh value on the primary and waits until the replica has it.

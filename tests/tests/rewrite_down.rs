@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use sluicegate_core::pipeline::KeepAll;
 use sluicegate_core::rdb::{Family, Head, Intake, Rewriter, ServerVersion, Summary, Target, can_load, fit};
 use sluicegate_tests::client::Client;
-use sluicegate_tests::compare::Holdings;
+use sluicegate_tests::compare::{Holdings, wait_lasting};
 use sluicegate_tests::fake_primary::{FakePrimary, Session};
 use sluicegate_tests::server::{Kind, Server};
 use sluicegate_tests::workload::Workload;
@@ -92,7 +92,8 @@ fn carried(source: Kind, args: &[&str], into: Kind, more: &str) -> Result<()> {
     run_all(&mut client, more)?;
     let large = "x".repeat(100_000);
     client.call(&["RPUSH", "edge:plain", "before", &large, "behind"])?;
-    // Nothing may change between the snapshot and the comparison.
+    // Nothing may change between the snapshot and the comparison, and the workload sets keys that live for milliseconds.
+    wait_lasting(&source)?;
     let snapshot = saved(&source)?;
     let summary = taken_in(&snapshot)?;
     let replica = version(into);
