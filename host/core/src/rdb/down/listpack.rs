@@ -100,16 +100,21 @@ fn number<const N: usize>(bytes: &[u8]) -> Option<(Entry<'_>, &[u8])> {
 
 /// Steps over the length of an entry that stands behind it: seven bits a byte, the most significant first.
 fn behind(bytes: &[u8], length: usize) -> Option<&[u8]> {
-    let width = match length {
-        0..0x80 => 1,
-        0x80..0x4000 => 2,
-        0x4000..0x20_0000 => 3,
-        0x20_0000..0x1000_0000 => 4,
-        _ => 5,
-    };
-    let (told, after) = bytes.split_at_checked(width)?;
+    let (told, after) = bytes.split_at_checked(width(length))?;
     let told = told.iter().fold(0u64, |sum, byte| sum << 7 | u64::from(byte & 0x7f));
     (told == length as u64).then_some(after)
+}
+
+/// How many bytes the length behind an entry has (`lpEncodeBacklenBytes` in the servers' listpack.c). The last number that
+/// would go into two or more bytes takes one more.
+fn width(length: usize) -> usize {
+    match length {
+        0..=127 => 1,
+        128..=16_382 => 2,
+        16_383..=2_097_150 => 3,
+        2_097_151..=268_435_454 => 4,
+        _ => 5,
+    }
 }
 
 #[cfg(test)]
@@ -122,10 +127,7 @@ pub(super) mod tests {
         let mut out = alloc::vec![0; 6];
         for entry in entries {
             out.extend_from_slice(entry);
-            let mut width = 1;
-            while width < 5 && entry.len() >> (7 * width) > 0 {
-                width += 1;
-            }
+            let width = width(entry.len());
             for place in (0..width).rev() {
                 let mark = if place + 1 == width { 0 } else { 0x80 };
                 out.push((entry.len() >> (7 * place)) as u8 & 0x7f | mark);
@@ -174,6 +176,26 @@ pub(super) mod tests {
             Entry::Number(i64::MAX),
         ];
         assert!(found.eq(expected));
+    }
+
+    /// As redis-server 7.0 writes them: `RPUSH l <16 378 bytes>` makes an entry of 16,383 bytes, with `00 ff ff` behind.
+    #[test]
+    fn the_length_behind_an_entry_is_as_wide_as_servers_write_it() {
+        for (text, behind) in [
+            (122, &[127][..]),
+            (123, &[0x01, 0x80]),
+            (16_377, &[0x7f, 0xfe]),
+            (16_378, &[0x00, 0xff, 0xff]),
+            (16_379, &[0x01, 0x80, 0x80]),
+            (2_097_145, &[0x7f, 0xff, 0xfe]),
+            (2_097_146, &[0x00, 0xff, 0xff, 0xff]),
+        ] {
+            let entry = [&[0xf0][..], &(text as u32).to_le_bytes(), &alloc::vec![b'x'; text]].concat();
+            let length = (6 + entry.len() + behind.len() + 1) as u32;
+            let blob = [&length.to_le_bytes()[..], &[1, 0], &entry, behind, &[END]].concat();
+            let (count, mut found) = entries(&blob).expect("sound");
+            assert_eq!((count, found.next()), (1, Some(Entry::Text(&entry[5..]))), "{text} bytes");
+        }
     }
 
     #[test]
