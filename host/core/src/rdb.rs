@@ -6,7 +6,7 @@
 //! * [`Walker`] is what both stand on: it knows the layout of every part, and so finds the end of each without a search.
 //! * [`mod@write`] builds snapshots, [`functions`] reads and builds function dumps, [`can_load`] knows which server reads what.
 //! * [`mod@down`] writes what a server cannot load in the format of an older or another server, where nothing is lost; [`fit`]
-//!   says where that is.
+//!   says where that is. [`mod@listpack`] reads what it has to look into.
 //!
 //! Read are the formats REDIS 6 to 14 (servers 2.6 to 8.8, Valkey to 8.1) and VALKEY 80 (Valkey 9.0 and 9.1). Whatever is
 //! not known in these is refused: what cannot be measured cannot be skipped.
@@ -19,6 +19,7 @@ pub mod functions;
 pub(crate) mod grammar;
 mod intake;
 mod kinds;
+pub mod listpack;
 mod lzf;
 pub(crate) mod rewriter;
 mod versions;

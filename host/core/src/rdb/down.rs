@@ -5,7 +5,6 @@
 //! servers without functions. Whatever else a format has no place for is an obstacle, which [`fit`](super::fit) tells before
 //! anything is sent.
 
-mod listpack;
 mod value;
 mod ziplist;
 

@@ -175,11 +175,11 @@ impl Reading<'_> {
                 let mut second = || entries.next().ok_or(Broken)?;
                 let element = match (kind, encoding) {
                     (Type::SortedSet, _) => {
-                        let score = second()?.number().ok_or(Broken)?;
+                        let score = packed::number(second()?).ok_or(Broken)?;
                         Element::joined(&[element_of(first), Element::score(score)])
                     }
                     (Type::Hash, Encoding::ExpiringListpack) => {
-                        let (value, expiry) = (second()?, second()?.integer().ok_or(Broken)?);
+                        let (value, expiry) = (second()?, packed::integer(second()?).ok_or(Broken)?);
                         expiring(element_of(first), element_of(value), (expiry != 0).then_some(expiry))
                     }
                     (Type::Hash, _) => Element::joined(&[element_of(first), element_of(second()?)]),

@@ -7,12 +7,12 @@ use alloc::format;
 use alloc::vec::Vec;
 use core::str;
 
-use super::listpack::{self, Entry};
 use super::ziplist::{self, Ziplist};
 use crate::fault::{Fault, Party};
 use crate::limits::REWRITE_VALUE_BYTES_MAX;
 use crate::rdb::cursor::{Cursor, Stop, StringHead};
 use crate::rdb::grammar::{Walk, layout};
+use crate::rdb::listpack::{self, Entry};
 use crate::rdb::{Family, write};
 
 /// An expiry that stands for none, in Valkey's hashes.

@@ -5,7 +5,7 @@
 
 use alloc::vec::Vec;
 
-use super::listpack::Entry;
+use crate::rdb::listpack::Entry;
 
 /// The head, and the end mark.
 const FRAME_BYTES: u64 = 10 + 1;

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use super::packed::{Broken, Entries, listpack};
+use super::packed::{Broken, Entries, integer as integer_of, listpack};
 use super::{Reading, Sum, element_of};
 use crate::compare::elements::{Element, folded};
 
@@ -55,7 +55,7 @@ fn node(reading: &mut Reading<'_>) -> io::Result<()> {
 /// The entries of a node: counts of entries and deleted ones, the fields of the first, 0; then for each entry flags, how far
 /// its id is from the node's, its fields unless they are those, its values, and how many entries of the blob it takes.
 fn entries(mut blob: Entries<'_>, (ms, seq): (u64, u64), sum: &mut Sum) -> Result<(), Broken> {
-    let integer = |blob: &mut Entries<'_>| blob.next().ok_or(Broken)??.integer().ok_or(Broken);
+    let integer = |blob: &mut Entries<'_>| integer_of(blob.next().ok_or(Broken)??).ok_or(Broken);
     let (_count, _deleted, fields) = (integer(&mut blob)?, integer(&mut blob)?, integer(&mut blob)?);
     let mut first = Vec::new();
     for _ in 0..fields {
@@ -63,7 +63,7 @@ fn entries(mut blob: Entries<'_>, (ms, seq): (u64, u64), sum: &mut Sum) -> Resul
     }
     integer(&mut blob)?;
     while let Some(flags) = blob.next() {
-        let flags = flags?.integer().ok_or(Broken)?;
+        let flags = integer_of(flags?).ok_or(Broken)?;
         let (ms, seq) = (ms.wrapping_add_signed(integer(&mut blob)?), seq.wrapping_add_signed(integer(&mut blob)?));
         let same = flags & SAME_FIELDS != 0;
         let fields = if same { first.len() as i64 } else { integer(&mut blob)? };

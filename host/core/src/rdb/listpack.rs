@@ -1,15 +1,15 @@
-//! Listpacks, read: what servers since 7.0 keep small hashes, sorted sets, sets and pieces of lists in.
+//! Listpacks, read: what servers since 7.0 keep small hashes, sorted sets, sets, and pieces of lists and streams in.
 //!
 //! Six bytes of head (the whole length, and the count if it is below 65535), then the entries, then 0xff. Behind each entry
 //! stands its length, for those who read backwards; here it is only checked.
 
 /// The bytes are no listpack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Broken;
+pub struct Broken;
 
 /// One entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Entry<'a> {
+pub enum Entry<'a> {
     /// These bytes.
     Text(&'a [u8]),
     /// The decimal form of this number.
@@ -22,7 +22,10 @@ const COUNT_UNKNOWN: u16 = u16::MAX;
 const END: u8 = 0xff;
 
 /// The entries of the listpack `blob`, and how many there are: all of it is looked at before the first is given.
-pub(super) fn entries(blob: &[u8]) -> Result<(usize, Entries<'_>), Broken> {
+///
+/// # Errors
+/// It does not hold together, or is not as long, or does not have as many entries, as it says.
+pub fn entries(blob: &[u8]) -> Result<(usize, Entries<'_>), Broken> {
     let (head, rest) = blob.split_first_chunk::<6>().ok_or(Broken)?;
     let [a, b, c, d, low, high] = *head;
     let (body, end) = rest.split_last().map(|(end, body)| (body, *end)).ok_or(Broken)?;
@@ -44,7 +47,7 @@ pub(super) fn entries(blob: &[u8]) -> Result<(usize, Entries<'_>), Broken> {
 
 /// The entries of a sound listpack, in order.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Entries<'a>(&'a [u8]);
+pub struct Entries<'a>(&'a [u8]);
 
 impl<'a> Iterator for Entries<'a> {
     type Item = Entry<'a>;
@@ -123,7 +126,7 @@ pub(super) mod tests {
     use alloc::vec::Vec;
 
     /// A listpack of entries that are given as they are written, without the length behind them.
-    pub(in crate::rdb::down) fn listpack(entries: &[&[u8]]) -> Vec<u8> {
+    pub(in crate::rdb) fn listpack(entries: &[&[u8]]) -> Vec<u8> {
         let mut out = alloc::vec![0; 6];
         for entry in entries {
             out.extend_from_slice(entry);
