@@ -64,162 +64,66 @@ pub(super) const KEY_META: &[Op] = &[Times(2), Fixed(4), Module];
 /// The name of the job, then the first and last slot of each range.
 pub(super) const SLOT_IMPORT: &[Op] = &[Text, Times(2), Number, Number];
 
-/// A stream: nodes; length and last id; then groups, each with its name and last id, its pending entries (id, time of
-/// delivery, count of deliveries), and its consumers (name, time last seen, ids pending).
-const STREAM: &[Op] = &[
-    Times(2),
-    Text,
-    Text,
-    Number,
-    Number,
-    Number,
-    Times(11),
-    Text,
-    Number,
-    Number,
-    Times(2),
-    Fixed(24),
-    Number,
-    Times(4),
-    Text,
-    Fixed(8),
-    Times(1),
-    Fixed(16),
-];
-/// Adds first id, largest deleted id and the count of all entries ever added; to a group, the count of entries read.
-const STREAM_2: &[Op] = &[
-    Times(2),
-    Text,
-    Text,
-    Number,
-    Number,
-    Number,
-    Number,
-    Number,
-    Number,
-    Number,
-    Number,
-    Times(12),
-    Text,
-    Number,
-    Number,
-    Number,
-    Times(2),
-    Fixed(24),
-    Number,
-    Times(4),
-    Text,
-    Fixed(8),
-    Times(1),
-    Fixed(16),
-];
+/// Steps that are taken as often as a length says.
+const fn each(steps: &[Op]) -> Op {
+    Times(steps.len() as u8)
+}
+
+const fn total(parts: &[&[Op]]) -> usize {
+    let (mut total, mut part) = (0, 0);
+    while part < parts.len() {
+        total += parts[part].len();
+        part += 1;
+    }
+    total
+}
+
+const fn joined<const STEPS: usize>(parts: &[&[Op]]) -> [Op; STEPS] {
+    let (mut steps, mut at, mut part) = ([Text; STEPS], 0, 0);
+    while part < parts.len() {
+        let mut step = 0;
+        while step < parts[part].len() {
+            steps[at] = parts[part][step];
+            (at, step) = (at + 1, step + 1);
+        }
+        part += 1;
+    }
+    steps
+}
+
+/// A layout of parts, one behind the other.
+macro_rules! parts {
+    ($($part:expr),+ $(,)?) => {{
+        const PARTS: &[&[Op]] = &[$($part),+];
+        &joined::<{ total(PARTS) }>(PARTS)
+    }};
+}
+
+/// A stream: nodes; length and last id; then groups.
+const STREAM: &[Op] = parts![STREAM_NODES, &[Number; 3], &[each(GROUP)], GROUP];
+/// Adds first id, largest deleted id and the count of all entries ever added.
+const STREAM_2: &[Op] = parts![STREAM_NODES, &[Number; 8], &[each(GROUP_2)], GROUP_2];
+const STREAM_3: &[Op] = parts![STREAM_NODES, &[Number; 8], &[each(GROUP_3)], GROUP_3];
+const STREAM_4: &[Op] = parts![STREAM_3, PRODUCERS];
+const STREAM_5: &[Op] = parts![STREAM_NODES, &[Number; 8], &[each(GROUP_5)], GROUP_5, PRODUCERS];
+
+const STREAM_NODES: &[Op] = &[Times(2), Text, Text];
+/// A group: its name and last id, its pending entries, its consumers.
+const GROUP: &[Op] = parts![&[Text, Number, Number], PENDING, &[each(CONSUMER)], CONSUMER];
+/// Adds the count of entries read.
+const GROUP_2: &[Op] = parts![&[Text, Number, Number, Number], PENDING, &[each(CONSUMER)], CONSUMER];
 /// Adds to a consumer the time when it was last active.
-const STREAM_3: &[Op] = &[
-    Times(2),
-    Text,
-    Text,
-    Number,
-    Number,
-    Number,
-    Number,
-    Number,
-    Number,
-    Number,
-    Number,
-    Times(13),
-    Text,
-    Number,
-    Number,
-    Number,
-    Times(2),
-    Fixed(24),
-    Number,
-    Times(5),
-    Text,
-    Fixed(8),
-    Fixed(8),
-    Times(1),
-    Fixed(16),
-];
-/// Adds, behind the groups, what is known of producers that repeat themselves: for how long and how many ids are kept, for each
-/// producer its name and the ids of its entries; and two counts.
-const STREAM_4: &[Op] = &[
-    Times(2),
-    Text,
-    Text,
-    Number,
-    Number,
-    Number,
-    Number,
-    Number,
-    Number,
-    Number,
-    Number,
-    Times(13),
-    Text,
-    Number,
-    Number,
-    Number,
-    Times(2),
-    Fixed(24),
-    Number,
-    Times(5),
-    Text,
-    Fixed(8),
-    Fixed(8),
-    Times(1),
-    Fixed(16),
-    Number,
-    Number,
-    Times(5),
-    Text,
-    Times(3),
-    Text,
-    Number,
-    Number,
-    Number,
-    Number,
-];
-/// Adds to a group the ids that consumers gave back.
-const STREAM_5: &[Op] = &[
-    Times(2),
-    Text,
-    Text,
-    Number,
-    Number,
-    Number,
-    Number,
-    Number,
-    Number,
-    Number,
-    Number,
-    Times(15),
-    Text,
-    Number,
-    Number,
-    Number,
-    Times(2),
-    Fixed(24),
-    Number,
-    Times(5),
-    Text,
-    Fixed(8),
-    Fixed(8),
-    Times(1),
-    Fixed(16),
-    Times(1),
-    Fixed(16),
-    Number,
-    Number,
-    Times(5),
-    Text,
-    Times(3),
-    Text,
-    Number,
-    Number,
-    Number,
-    Number,
-];
+const GROUP_3: &[Op] = parts![&[Text, Number, Number, Number], PENDING, &[each(CONSUMER_3)], CONSUMER_3];
+/// Adds the ids that consumers gave back.
+const GROUP_5: &[Op] = parts![GROUP_3, &[Times(1), Fixed(16)]];
+/// For each pending entry its id and time of delivery, and how often it was delivered.
+const PENDING: &[Op] = &[Times(2), Fixed(24), Number];
+/// A consumer: its name, the time last seen, the ids pending.
+const CONSUMER: &[Op] = &[Text, Fixed(8), Times(1), Fixed(16)];
+const CONSUMER_3: &[Op] = &[Text, Fixed(8), Fixed(8), Times(1), Fixed(16)];
+/// What is known of producers that repeat themselves: for how long and how many ids are kept, for each producer its name and
+/// the ids of its entries; and two counts.
+const PRODUCERS: &[Op] = &[Number, Number, Times(5), Text, Times(3), Text, Number, Number, Number, Number];
 
 /// The layout of value type `kind`, or `None` if the type is unknown in `family`.
 #[inline]
