@@ -319,15 +319,19 @@ impl Machine {
         self.promised = None;
         self.last_fresh = self.last_fresh.map(|_| self.now.mono_ms);
         self.note_synced(&arriving, summary);
-        let origin = Origin { history, offset, summary: summary.clone() };
-        self.begin_segment(id, origin.clone());
-        self.keep_spools();
-        self.outputs.push_back(Output::SpoolDescribe(id, origin));
+        self.begin_described(id, Origin { history, offset, summary: summary.clone() });
         self.upstream.streaming(self.now.mono_ms);
         let mut ack = Vec::new();
         write_ack(&mut ack, offset);
         self.up_out.push_copy(&ack);
         self.listen();
+    }
+
+    /// A segment begins behind a snapshot that is new here: the next start finds it described on the disk.
+    pub(super) fn begin_described(&mut self, spool: SpoolId, origin: Origin) {
+        self.begin_segment(spool, origin.clone());
+        self.keep_spools();
+        self.outputs.push_back(Output::SpoolDescribe(spool, origin));
     }
 
     /// A segment begins behind a verified snapshot.

@@ -164,9 +164,7 @@ impl Machine {
         }
         let text = format!("the snapshot is complete, {} keys; the stream is missing", summary.keys);
         let origin = Origin { history: kept.promised.0, offset: kept.promised.1, summary };
-        self.begin_segment(id, origin.clone());
-        self.keep_spools();
-        self.outputs.push_back(Output::SpoolDescribe(id, origin));
+        self.begin_described(id, origin);
         self.note(Level::Info, "full-sync-done", text);
     }
 

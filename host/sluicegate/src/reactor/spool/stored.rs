@@ -63,23 +63,22 @@ impl Sums {
         }
     }
 
+    /// Closes the block that is open, if there is one.
     fn close(&mut self) {
-        self.whole.push(std::mem::take(&mut self.open).sum());
-        self.filled = 0;
+        if self.filled > 0 {
+            self.whole.push(std::mem::take(&mut self.open).sum());
+            self.filled = 0;
+        }
     }
 
     fn finish(mut self) -> Vec<u64> {
-        if self.filled > 0 {
-            self.close();
-        }
+        self.close();
         self.whole
     }
 
     /// Ends them, and makes one sum of all.
     pub(super) fn end(&mut self) -> u64 {
-        if self.filled > 0 {
-            self.close();
-        }
+        self.close();
         digest(&self.whole)
     }
 }
