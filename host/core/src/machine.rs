@@ -15,6 +15,7 @@ mod progress;
 mod refresh;
 mod repair;
 mod resume;
+mod segment;
 mod ship;
 
 pub(crate) use follow::human;

@@ -6,7 +6,7 @@
 use alloc::format;
 
 use super::Machine;
-use super::follow::sends_relative_expiries;
+use super::segment::sends_relative_expiries;
 use crate::contract::{Level, Output, SpoolId};
 use crate::position::ReplId;
 use crate::snapshot::Origin;
