@@ -44,10 +44,13 @@ fn served(primary: Kind, replica: Kind, floor: &str, more: &str) -> Result<()> {
     let mut client = primary.client()?;
     workload.write(&mut client, 3_000)?;
     run_all(&mut client, TYPES)?;
-    let floor = format!("floor = \"{floor}\"");
+    let written = floor;
+    let floor = format!("floor = \"{written}\"");
     let config = Config::new(primary.addr()).view_with("all", &[], &floor).view_with("members", FILTERED, &floor);
     let proxy = Proxy::start(config)?;
     let views = [("all", View::IDENTITY), ("members", View::MEMBERS)];
+    let shown = proxy.info("all", "views", "view_members")?.to_lowercase();
+    ensure!(shown.contains(&format!(",floor={written},")), "INFO does not say what the view is for: {shown}");
     let join = |name: &str| Server::replica_of(replica, proxy.addr(name));
     let early = [join("all")?, join("members")?];
     let writer = workload.in_background(primary.addr(), 10_000);

@@ -215,10 +215,12 @@ fn announce(plan: &Plan, core: &Core, ports: &[(usize, Ports)], began: Instant) 
     );
     for (view, ports) in ports {
         let Some(view) = plan.views.get(*view).map(|view| &view.settings) else { continue };
-        let pipeline = if view.pipeline.is_empty() {
-            core.without_plugins().into()
-        } else {
-            format!("plugins {}, a history of its own", view.pipeline.join(" then "))
+        let plugins = view.pipeline.join(" then ");
+        let pipeline = match view.floor {
+            None if plugins.is_empty() => core.without_plugins().into(),
+            None => format!("plugins {plugins}, a history of its own"),
+            Some(floor) if plugins.is_empty() => format!("no plugins, a history of its own for {floor} and later"),
+            Some(floor) => format!("plugins {plugins}, a history of its own for {floor} and later"),
         };
         tracing::info!(
             event = "listen",

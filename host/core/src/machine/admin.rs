@@ -148,8 +148,9 @@ impl Machine {
                 State::Live => "live",
                 State::Halted(_) => "halted",
             };
+            let floor = view.settings().floor.map_or_else(String::new, |floor| format!(",floor={floor}"));
             let value = format!(
-                "port={},state={state},replicas={replicas},in_frames={},out_frames={},repaired={},repairing={},held_bytes={},repair_wait_ms={},replid={},offset={},base_offset={},log_bytes={},exact={},pipeline={}",
+                "port={},state={state},replicas={replicas},in_frames={},out_frames={},repaired={},repairing={},held_bytes={},repair_wait_ms={},replid={},offset={},base_offset={},log_bytes={}{floor},exact={},pipeline={}",
                 view.settings().port,
                 counts.frames_in,
                 counts.frames_out,
