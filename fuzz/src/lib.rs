@@ -4,9 +4,12 @@
 //! found, `handmade`, which it could not (a claim of 16 MiB reaches no other code than one of 16 bytes), and the recorded snapshots
 //! of real servers.
 
+mod down;
+mod feed;
 mod heap;
 mod listing;
 mod rule;
 mod snapshot;
 
+pub use down::down;
 pub use snapshot::snapshot;

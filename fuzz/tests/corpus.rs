@@ -21,15 +21,31 @@ fn replay(files: &[PathBuf], check: fn(&[u8])) {
     }
 }
 
-#[test]
-fn snapshots() {
+/// What the fuzzer found for `target`.
+fn corpus(target: &str, at_least: usize) -> Vec<PathBuf> {
+    let corpus = files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target));
+    assert!(corpus.len() >= at_least, "the corpus of {target} has {} files", corpus.len());
+    corpus
+}
+
+/// Snapshots made by hand, small ones with what servers write each in their own way, and the recorded ones of real servers.
+fn known() -> Vec<PathBuf> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let corpus = files(&here.join("corpus/snapshot"));
-    assert!(corpus.len() > 50, "the corpus has {} files", corpus.len());
-    replay(&corpus, sluicegate_fuzz::snapshot);
-    replay(&files(&here.join("handmade/snapshot")), sluicegate_fuzz::snapshot);
     let mut recorded = files(&here.join("../host/core/tests/rdb"));
     recorded.retain(|file| file.extension().is_some_and(|extension| extension == "rdb"));
     assert!(recorded.len() >= 8, "only {} recorded snapshots", recorded.len());
-    replay(&recorded, sluicegate_fuzz::snapshot);
+    [files(&here.join("handmade/snapshot")), files(&here.join("handmade/down")), recorded].concat()
+}
+
+#[test]
+fn snapshots() {
+    replay(&corpus("snapshot", 51), sluicegate_fuzz::snapshot);
+    replay(&known(), sluicegate_fuzz::snapshot);
+}
+
+#[test]
+fn snapshots_written_down() {
+    replay(&corpus("down", 51), sluicegate_fuzz::down);
+    replay(&corpus("snapshot", 51), sluicegate_fuzz::down);
+    replay(&known(), sluicegate_fuzz::down);
 }

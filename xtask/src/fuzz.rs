@@ -27,26 +27,38 @@ pub(crate) struct Args {
 enum Target {
     /// The upstream's snapshot: taken in, walked, rewritten for a view.
     Snapshot,
+    /// The upstream's snapshot, written down for servers that cannot load it.
+    Down,
 }
 
 impl Target {
     fn name(self) -> &'static str {
         match self {
             Self::Snapshot => "snapshot",
+            Self::Down => "down",
         }
     }
 
     /// Longest input in bytes: long enough for all that a part of the format can be, short enough for thousands in a second.
     fn input_bytes_max(self) -> usize {
         match self {
-            Self::Snapshot => 3000,
+            Self::Snapshot | Self::Down => 3000,
         }
     }
 
-    /// Inputs that lie elsewhere in the repository.
-    fn seeds(self) -> &'static str {
+    /// Inputs that lie elsewhere in the repository: those of real servers, those made by hand, and those of other targets.
+    fn seeds(self) -> &'static [&'static str] {
         match self {
-            Self::Snapshot => "host/core/tests/rdb",
+            Self::Snapshot => &["host/core/tests/rdb", "fuzz/handmade/snapshot"],
+            // Few of the recorded snapshots' bytes are within the longest input.
+            Self::Down => &["fuzz/handmade/down", "fuzz/handmade/snapshot", "fuzz/corpus/snapshot"],
+        }
+    }
+
+    /// Words that inputs are made of.
+    fn dictionary(self) -> &'static str {
+        match self {
+            Self::Snapshot | Self::Down => "fuzz/dictionaries/snapshot.dict",
         }
     }
 }
@@ -72,15 +84,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let (target, name) = (args.target, args.target.name());
     let program = build(name)?;
     let work = sh::target_dir().join("fuzz");
+    let corpus = sh::root().join("fuzz/corpus").join(name);
     let (found, finds) = (work.join("corpus").join(name), work.join("finds").join(name));
-    for dir in [&found, &finds] {
+    for dir in [&found, &finds, &corpus] {
         fs::create_dir_all(dir).with_context(|| format!("could not make {}", dir.display()))?;
     }
-    let corpus = sh::root().join("fuzz/corpus").join(name);
     let mut fuzz = Command::new(&program);
-    let handmade = sh::root().join("fuzz/handmade").join(name);
-    fuzz.args([&found, &corpus, &handmade, &sh::root().join(target.seeds())]);
-    fuzz.arg(format!("-dict={}", sh::root().join("fuzz/dictionaries").join(name).with_extension("dict").display()));
+    fuzz.args([&found, &corpus]).args(target.seeds().iter().map(|seeds| sh::root().join(seeds)));
+    fuzz.arg(format!("-dict={}", sh::root().join(target.dictionary()).display()));
     fuzz.arg(format!("-artifact_prefix={}/", finds.display()));
     fuzz.arg(format!("-max_total_time={}", args.time.as_secs()));
     fuzz.args([format!("-max_len={}", target.input_bytes_max()), format!("-timeout={SECONDS_AN_INPUT}")]);
