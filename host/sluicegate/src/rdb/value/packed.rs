@@ -164,6 +164,15 @@ mod tests {
     }
 
     #[test]
+    fn the_length_behind_a_listpack_entry_takes_more_bytes_the_longer_it_is() {
+        for (length, behind) in [(10, &[12][..]), (125, &[127]), (126, &[0x01, 0x80]), (4000, &[0x1f, 0xa2])] {
+            let entry = [&[0xe0 | (length >> 8) as u8, length as u8][..], &vec![b'x'; length], behind].concat();
+            let found = texts(listpack(&listpack_of(&[&entry[..], &[7, 1]].concat())));
+            assert_eq!(found.expect("sound"), ["x".repeat(length), "7".into()], "{length}");
+        }
+    }
+
+    #[test]
     fn every_form_of_a_ziplist_entry_is_read() {
         let entries = [
             &[0, 1, b'a', 3, 0x40, 1, b'b', 254, 4, 0, 0, 0, 0x80, 0, 0, 0, 1, b'c', 9, 0xc0, 1, 1][..],
