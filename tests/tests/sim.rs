@@ -10,8 +10,8 @@ fn every_world_keeps_the_promise() {
     let sum = |count: fn(&Report) -> u64| reports.iter().map(count).sum::<u64>();
     // A world in which nothing happens proves nothing.
     assert!(sum(|r| r.compared) > 100 * seeds && sum(|r| r.faults) > seeds);
-    assert!(sum(|r| r.continued) > seeds / 2 && sum(|r| r.partial_syncs) > seeds && sum(|r| r.halts) > seeds / 20);
-    assert!(sum(|r| r.log_reads) > 3 * seeds && sum(|r| r.log_failures) > seeds / 50);
+    assert!(sum(|r| r.continued) > seeds && sum(|r| r.partial_syncs) > seeds && sum(|r| r.halts) > seeds / 20);
+    assert!(sum(|r| r.log_reads) > 3 * seeds && sum(|r| r.log_failures) > seeds / 20);
     assert!(sum(|r| r.repaired) > 3 * seeds && sum(|r| r.restarts) > seeds / 20);
     assert!(sum(|r| r.refreshes) > seeds && sum(|r| r.resumed) > seeds / 200);
 }

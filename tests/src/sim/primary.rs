@@ -97,6 +97,8 @@ pub struct Primary {
     pub truth: Truth,
     /// Faults of its own making: errors that go away, slow saves, damaged snapshots. In a thousand.
     pub moody: u64,
+    /// How often, of a thousand times, a newer snapshot is the save that was begun for another replica some time ago.
+    pub joins: u64,
     /// The history and offset of the last snapshot that the proxy's stream began behind.
     pub snapshot: (Id, u64),
     /// Those who ask for single keys, by link.
@@ -128,6 +130,7 @@ impl Primary {
             followers: BTreeMap::new(),
             truth,
             moody: 0,
+            joins: 100,
             snapshot: (Id::new(), 0),
             askers: BTreeMap::new(),
             wants_password: false,

@@ -172,7 +172,8 @@ impl Primary {
             self.stream_db = None;
         }
         let (mut offset, mut db) = (self.end(), self.stream_db.unwrap_or(0));
-        let joins = self.followers.get(&link).is_some_and(|follower| follower.snapshot_only) && self.rng.permille(100);
+        let joins =
+            self.followers.get(&link).is_some_and(|follower| follower.snapshot_only) && self.rng.permille(self.joins);
         let back = self.rng.below(3);
         let earlier = self.saves.iter().rev().filter(|(id, ..)| *id == self.id).nth(back);
         if let Some((_, place, selected)) = earlier.filter(|_| joins) {

@@ -17,6 +17,8 @@ impl World {
     pub(super) fn heal(&mut self) -> Result<(), String> {
         self.tell("the faults stop".into());
         (self.trouble, self.primary.moody, self.pace) = (0, 0, 10);
+        // A save of long ago is nothing that a primary without trouble still gives.
+        self.primary.joins = 0;
         (self.rng.generous, self.shell.rng.generous) = (true, true);
         (self.shell.disk.full, self.shell.disk.damaged) = (false, false);
         self.up.iter_mut().for_each(|up| up.stalled_until = 0);

@@ -20,7 +20,7 @@ impl World {
                 self.primary_speaks()?;
                 self.lose_primary("connection reset");
             }
-            4..=7 => {
+            4..=7 | 22 | 23 => {
                 self.tell(format!("link {} is cut", link.0));
                 self.replica_hears(link)?;
                 self.lose_replica(link, false);
@@ -54,7 +54,7 @@ impl World {
                 self.primary.babble();
             }
             17 => self.now += long.min(5_000),
-            18 => {
+            18 | 24 => {
                 let full = self.rng.permille(500);
                 self.tell(format!("the disk is {}", if full { "full" } else { "damaged" }));
                 match full {
